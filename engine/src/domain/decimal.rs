@@ -1,0 +1,134 @@
+//! Decimal text to an integer count of the smallest unit, without passing through a float.
+
+use thiserror::Error;
+
+/// The largest magnitude accepted, in smallest units: every such integer is also an exact `f64`.
+const LIMIT: i128 = 1 << 53;
+
+/// Why a decimal text was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecimalError {
+    #[error("not a number")]
+    Unreadable,
+    #[error("not finite")]
+    NotFinite,
+    #[error("larger than 2^53 smallest units")]
+    OutOfRange,
+}
+
+/// Reads `text` as a count of `10^-digits` units and says whether digits were rounded away.
+///
+/// Accepts an optional sign, digits with an optional point, and an optional exponent, as floats are
+/// printed. What lies beyond the last digit is rounded half to even, once.
+///
+/// # Errors
+/// [`DecimalError`] where the text is no number, not finite, or too large.
+pub fn parse(text: &str, digits: u8) -> Result<(i64, bool), DecimalError> {
+    let text = text.trim();
+    let (negative, unsigned) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if ["nan", "inf", "infinity"].iter().any(|word| unsigned.eq_ignore_ascii_case(word)) {
+        return Err(DecimalError::NotFinite);
+    }
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => {
+            (mantissa, exponent.parse::<i32>().map_err(|_| DecimalError::Unreadable)?)
+        }
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !all_digits(whole) || !all_digits(fraction) {
+        return Err(DecimalError::Unreadable);
+    }
+    // The point moves right by this many places; the digits before it are the result.
+    let point = whole.len() as i64 + i64::from(exponent) + i64::from(digits);
+    let figures = || whole.bytes().chain(fraction.bytes()).map(|byte| i128::from(byte - b'0'));
+    let mut units: i128 = 0;
+    for figure in figures().take(usize::try_from(point).unwrap_or(0)) {
+        units = units * 10 + figure;
+        if units > LIMIT {
+            return Err(DecimalError::OutOfRange);
+        }
+    }
+    let n_figures = (whole.len() + fraction.len()) as i64;
+    for _ in n_figures..point {
+        if units == 0 {
+            break;
+        }
+        units *= 10;
+        if units > LIMIT {
+            return Err(DecimalError::OutOfRange);
+        }
+    }
+    // A negative point means leading zeros after it: the first dropped figure is then a zero.
+    let dropped: Vec<i128> = if point < 0 {
+        std::iter::once(0).chain(figures()).collect()
+    } else {
+        figures().skip(point as usize).collect()
+    };
+    let rounded = dropped.iter().any(|&figure| figure != 0);
+    if let Some((&first, rest)) = dropped.split_first() {
+        let above_half = first > 5 || (first == 5 && rest.iter().any(|&figure| figure != 0));
+        let tie_to_even = first == 5 && !above_half && units % 2 == 1;
+        units += i128::from(above_half || tie_to_even);
+    }
+    if units > LIMIT {
+        return Err(DecimalError::OutOfRange);
+    }
+    let units = units as i64;
+    Ok((if negative { -units } else { units }, rounded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_read_exactly() {
+        for (text, units) in [
+            ("11.77", 1177),
+            ("12", 1200),
+            ("12.0", 1200),
+            ("-0.01", -1),
+            ("1.5e3", 150_000),
+            (".5", 50),
+            ("1e-2", 1),
+            ("0e99", 0),
+        ] {
+            assert_eq!(parse(text, 2), Ok((units, false)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_fine_is_rounded_half_to_even_and_said() {
+        for (text, units) in [
+            ("0.125", 12),
+            ("0.135", 14),
+            ("0.1250001", 13),
+            ("0.124", 12),
+            ("0.006", 1),
+            ("6e-3", 1),
+            ("6e-4", 0),
+            ("5e-3", 0),
+        ] {
+            assert_eq!(parse(text, 2), Ok((units, true)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_amount_is_refused_by_name() {
+        for text in ["", " ", "-", ".", "1,5", "12 USD", "1e", "1e1.5", "--1", "0x10", "１"] {
+            assert_eq!(parse(text, 2), Err(DecimalError::Unreadable), "{text}");
+        }
+        for text in ["NaN", "inf", "-Infinity"] {
+            assert_eq!(parse(text, 2), Err(DecimalError::NotFinite), "{text}");
+        }
+        for text in ["1e30", "99999999999999999", "90071992547409.93", "1e2000000000"] {
+            assert_eq!(parse(text, 2), Err(DecimalError::OutOfRange), "{text}");
+        }
+    }
+}

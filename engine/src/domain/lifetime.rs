@@ -1,0 +1,29 @@
+//! The purchase summary that baselines, profiles and probability models share.
+
+/// One customer's purchases up to an as-of, per calendar day (Fader & Hardie's x, t_x, T, in days).
+///
+/// Several purchases on one day are one purchase period.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lifetime {
+    /// Days with at least one purchase.
+    pub purchase_days: u32,
+    /// Repeat purchase periods: `purchase_days - 1`, or 0.
+    pub frequency: u32,
+    /// Days from the first to the last purchase.
+    pub recency_days: u32,
+    /// T: days from the first purchase (the first event where there is none) to the as-of.
+    pub age_days: u32,
+    /// Days from the last purchase to the as-of; T where there is none.
+    pub days_since_last_purchase: u32,
+    /// Spend over all purchases, in major currency units.
+    pub total_spend: f64,
+    /// Mean spend of the repeat purchase days, in major currency units; 0 without repeats.
+    pub monetary_value: f64,
+}
+
+impl Lifetime {
+    /// Mean spend of a purchase day, in major currency units; 0 without purchases.
+    pub fn mean_spend(&self) -> f64 {
+        if self.purchase_days == 0 { 0.0 } else { self.total_spend / f64::from(self.purchase_days) }
+    }
+}

@@ -1,0 +1,61 @@
+//! How likely a customer is to buy nothing within a window: logistic regression on the features, on
+//! recency alone (the baseline), or the base rate where there is nothing to learn from.
+
+mod platt;
+mod recency;
+
+pub use platt::Platt;
+pub use recency::{Recency, RecencyParams};
+
+use super::linear::Logistic;
+use crate::domain::Lifetime;
+use serde::{Deserialize, Serialize};
+
+/// Any churn model, as it is saved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "snake_case")]
+pub enum ChurnModel {
+    Logistic(Logistic),
+    Recency(Recency),
+    /// Everybody's probability, where every customer had the same outcome.
+    BaseRate(BaseRate),
+}
+
+/// One probability for all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseRate {
+    pub probability: f64,
+}
+
+impl BaseRate {
+    /// (churned + 1) / (n + 2): Laplace's rule, never exactly 0 or 1.
+    pub fn of(outcomes: impl IntoIterator<Item = bool>) -> BaseRate {
+        let (mut churned, mut n) = (0.0, 0.0);
+        for outcome in outcomes {
+            churned += f64::from(u8::from(outcome));
+            n += 1.0;
+        }
+        BaseRate { probability: (churned + 1.0) / (n + 2.0) }
+    }
+}
+
+impl ChurnModel {
+    /// The family's name in reports and versions.
+    pub fn family(&self) -> &'static str {
+        match self {
+            ChurnModel::Logistic(_) => "logistic",
+            ChurnModel::Recency(_) => "recency",
+            ChurnModel::BaseRate(_) => "base_rate",
+        }
+    }
+
+    /// P(no purchase within the model's window) before calibration.
+    pub fn probability(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
+        match self {
+            ChurnModel::Logistic(model) => model.probability(encoded),
+            ChurnModel::Recency(model) => model.probability(lifetime),
+            ChurnModel::BaseRate(model) => model.probability,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! How many clusters: a fixed number, or the best of a range with the table of all that were tried.
+
+use super::gmm::GmmParams;
+use super::kmeans::KMeansParams;
+use super::{Diagnostics, Estimator, FitError, SegmentModel, Segmenter, silhouette};
+use crate::domain::Seed;
+use crate::matrix::ScaledMatrix;
+use serde::{Deserialize, Serialize};
+
+/// Rows that the silhouette looks at; its cost grows with their square.
+pub const SILHOUETTE_SAMPLE: usize = 2_000;
+
+/// The family of segment models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    Kmeans,
+    GaussianMixture,
+}
+
+/// Hyperparameters of the segmentation: the family, its solver's settings and how many clusters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentationParams {
+    pub family: Family,
+    /// The least and the largest number of clusters; equal where the number is fixed.
+    pub k_min: usize,
+    pub k_max: usize,
+    pub n_init: u32,
+    pub max_iter: u32,
+    pub tol: f64,
+    pub reg_covar: f64,
+}
+
+/// One number of clusters that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub k: usize,
+    /// Sum of squared distances; k-means only.
+    pub inertia: Option<f64>,
+    /// Less is better; mixtures only.
+    pub bic: Option<f64>,
+    /// On a sample of rows, more is better.
+    pub silhouette: Option<f64>,
+    pub diagnostics: Option<Diagnostics>,
+    /// Why this number gave no model.
+    pub failure: Option<String>,
+}
+
+/// The chosen model, how its fit went, and everything that was tried.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    pub model: SegmentModel,
+    pub diagnostics: Diagnostics,
+    pub table: Vec<Candidate>,
+}
+
+impl SegmentationParams {
+    /// Fits every number of clusters and keeps the best: by BIC for mixtures, by the sampled
+    /// silhouette for k-means. The smaller number wins a tie.
+    ///
+    /// # Errors
+    /// [`FitError`] where no number gives a model; the first failure is told.
+    pub fn select(&self, rows: &ScaledMatrix, seed: Seed) -> Result<Selected, FitError> {
+        let mut best: Option<(f64, SegmentModel, Diagnostics)> = None;
+        let mut table = Vec::new();
+        let mut first_failure = None;
+        for k in self.k_min..=self.k_max {
+            match self.fit_one(k, rows, seed) {
+                Ok((model, candidate)) => {
+                    let score = match self.family {
+                        Family::GaussianMixture => candidate.bic.map(|bic| -bic),
+                        Family::Kmeans => candidate.silhouette,
+                    };
+                    let score = score.unwrap_or(f64::NEG_INFINITY);
+                    if best.as_ref().is_none_or(|(so_far, _, _)| score > *so_far)
+                        && let Some(diagnostics) = candidate.diagnostics.clone()
+                    {
+                        best = Some((score, model, diagnostics));
+                    }
+                    table.push(candidate);
+                }
+                Err(error) => {
+                    table.push(Candidate {
+                        k,
+                        inertia: None,
+                        bic: None,
+                        silhouette: None,
+                        diagnostics: None,
+                        failure: Some(error.to_string()),
+                    });
+                    first_failure.get_or_insert(error);
+                }
+            }
+        }
+        match best {
+            Some((_, model, diagnostics)) => Ok(Selected { model, diagnostics, table }),
+            None => {
+                Err(first_failure.unwrap_or(FitError::TooFewRows { got: rows.n_rows(), need: 1 }))
+            }
+        }
+    }
+
+    fn fit_one(
+        &self,
+        k: usize,
+        rows: &ScaledMatrix,
+        seed: Seed,
+    ) -> Result<(SegmentModel, Candidate), FitError> {
+        let (model, diagnostics, inertia, bic) = match self.family {
+            Family::Kmeans => {
+                let params = KMeansParams {
+                    n_clusters: k,
+                    n_init: self.n_init,
+                    max_iter: self.max_iter,
+                    tol: self.tol,
+                };
+                let fit = params.fit(rows, seed)?;
+                let inertia = fit.diagnostics.objective;
+                (SegmentModel::KMeans(fit.model), fit.diagnostics, Some(inertia), None)
+            }
+            Family::GaussianMixture => {
+                let params = GmmParams {
+                    n_components: k,
+                    n_init: self.n_init,
+                    max_iter: self.max_iter,
+                    tol: self.tol,
+                    reg_covar: self.reg_covar,
+                };
+                let fit = params.fit(rows, seed)?;
+                let bic = fit.model.bic(rows);
+                (SegmentModel::GaussianMixture(fit.model), fit.diagnostics, None, Some(bic))
+            }
+        };
+        let labels: Vec<usize> =
+            model.assign_all(rows).iter().map(|membership| membership.cluster).collect();
+        let silhouette = silhouette(rows, &labels, SILHOUETTE_SAMPLE, seed.derive("silhouette", 0));
+        let candidate = Candidate {
+            k,
+            inertia,
+            bic,
+            silhouette,
+            diagnostics: Some(diagnostics),
+            failure: None,
+        };
+        Ok((model, candidate))
+    }
+}

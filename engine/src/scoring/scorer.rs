@@ -1,0 +1,205 @@
+//! A model version made ready to answer.
+
+use crate::domain::{
+    Abstention, Answer, AsOf, ChurnAnswer, History, Lifetime, Prediction, Reason, SegmentAnswer,
+    ValueAnswer,
+};
+use crate::features::{Encoder, Plan, SpecError, lifetime};
+use crate::models::churn::ChurnModel;
+use crate::models::value::ValueModel;
+use crate::models::{SegmentModel, Segmenter};
+use crate::version::{FORMAT, ModelVersion};
+use thiserror::Error;
+
+/// Reasons told with a churn probability.
+const N_REASONS: usize = 3;
+
+/// A version with its feature plan compiled and its parts checked against each other.
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    version: ModelVersion,
+    plan: Plan,
+}
+
+/// Why a version cannot answer. A version that habitus wrote and nobody touched never meets these.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ScorerError {
+    #[error("the version has format {found}, this program reads format {FORMAT}")]
+    Format { found: u32 },
+    #[error("the version's feature spec: {0}")]
+    Spec(#[from] SpecError),
+    #[error("the version's {part} does not fit its {with}")]
+    Mismatch { part: &'static str, with: &'static str },
+}
+
+impl Scorer {
+    /// Checks that the version's parts fit together and compiles its plan.
+    ///
+    /// # Errors
+    /// [`ScorerError`].
+    pub fn new(version: ModelVersion) -> Result<Scorer, ScorerError> {
+        if version.format != FORMAT {
+            return Err(ScorerError::Format { found: version.format });
+        }
+        let plan = Plan::compile(&version.spec, &version.rules.currency)?;
+        check_parts(&version)?;
+        Ok(Scorer { version, plan })
+    }
+
+    pub fn version(&self) -> &ModelVersion {
+        &self.version
+    }
+
+    /// Answers about the customer of `history` at `as_of`. Events after the as-of change nothing; a
+    /// history without an event by then, such as an unknown customer's, gives NO_HISTORY.
+    pub fn predict(&self, history: &History, as_of: AsOf) -> Prediction {
+        let events = history.until(as_of);
+        let currency = &self.version.rules.currency;
+        let answer = |segment, value, churn| Prediction {
+            customer: history.customer().clone(),
+            as_of: as_of.at,
+            newest_event: events.last().map(|event| event.at),
+            segment,
+            value,
+            churn,
+        };
+        let (Some(first), Some(life)) = (events.first(), lifetime(history, as_of, currency)) else {
+            let none = Abstention::NoHistory;
+            return answer(
+                Answer::Abstained(none),
+                Answer::Abstained(none),
+                Answer::Abstained(none),
+            );
+        };
+        let age_days = as_of.day.since(first.day);
+        if age_days < self.version.eligibility.min_age_days as i32 {
+            let new = Abstention::TooNew;
+            return answer(Answer::Abstained(new), Answer::Abstained(new), Answer::Abstained(new));
+        }
+        let mut raw = vec![0.0; self.plan.names().len()];
+        self.plan.evaluate(history, as_of, &mut raw);
+        let mut encoded = vec![0.0; self.version.forecast.encoder.width()];
+        self.version.forecast.encoder.encode(&raw, &mut encoded);
+        answer(
+            Answer::Given(self.segment(&raw)),
+            Answer::Given(self.value(&encoded, &life)),
+            self.churn(&raw, &encoded, &life),
+        )
+    }
+
+    fn segment(&self, raw: &[f64]) -> SegmentAnswer {
+        let head = &self.version.segment;
+        let scaled = head.encoder.scaled_row(raw);
+        let membership = head.model.assign(&scaled);
+        let segment = &head.catalogue[membership.cluster];
+        SegmentAnswer {
+            id: segment.id.clone(),
+            name: segment.name.clone(),
+            cluster: membership.cluster,
+            probability: membership.probability,
+        }
+    }
+
+    fn value(&self, encoded: &[f64], life: &Lifetime) -> ValueAnswer {
+        let forecast = &self.version.forecast;
+        let within_window = forecast.value.within_window(encoded, life);
+        let (low, high) = forecast.value.interval.bounds(within_window);
+        ValueAnswer {
+            horizon_days: forecast.bridge.horizon_days,
+            ltv: forecast.bridge.spend(within_window),
+            ltv_low: forecast.bridge.spend(low),
+            ltv_high: forecast.bridge.spend(high),
+        }
+    }
+
+    fn churn(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Answer<ChurnAnswer> {
+        let lost_after = self.version.eligibility.lost_after_days;
+        if lost_after.is_some_and(|days| life.days_since_last_purchase >= days) {
+            return Answer::Abstained(Abstention::AlreadyLost);
+        }
+        let forecast = &self.version.forecast;
+        let within_window = forecast.churn.within_window(encoded, life);
+        let probability = forecast.bridge.survival(within_window);
+        Answer::Given(ChurnAnswer {
+            horizon_days: forecast.bridge.horizon_days,
+            probability,
+            percentile: forecast.churn.percentile(probability),
+            reasons: self.reasons(raw, encoded, life),
+        })
+    }
+
+    /// The largest contributions to the log-odds, standardized features being 0 for the average
+    /// training customer.
+    fn reasons(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Vec<Reason> {
+        let forecast = &self.version.forecast;
+        let slope = forecast.churn.calibration.slope;
+        let mut reasons: Vec<Reason> = match &forecast.churn.model {
+            ChurnModel::Logistic(model) => forecast
+                .encoder
+                .columns
+                .iter()
+                .zip(&model.coefficients)
+                .zip(encoded)
+                .map(|((column, weight), value)| Reason {
+                    feature: column.name.clone(),
+                    value: Some(raw[column.feature]).filter(|value| !value.is_nan()),
+                    log_odds: slope * weight * value,
+                })
+                .collect(),
+            ChurnModel::Recency(model) => vec![Reason {
+                feature: "days_since_last_purchase".to_owned(),
+                value: Some(f64::from(life.days_since_last_purchase)),
+                log_odds: slope * model.contribution(life),
+            }],
+            ChurnModel::BaseRate(_) => Vec::new(),
+        };
+        reasons.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
+        reasons.truncate(N_REASONS);
+        reasons
+    }
+}
+
+/// Refuses parts of different shapes before an answer could index out of bounds.
+fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
+    let fits = |holds: bool, part, with| {
+        if holds { Ok(()) } else { Err(ScorerError::Mismatch { part, with }) }
+    };
+    let reads_spec = |encoder: &Encoder| {
+        encoder.width() > 0
+            && encoder.columns.iter().all(|column| {
+                version
+                    .spec
+                    .0
+                    .get(column.feature)
+                    .is_some_and(|feature| feature.name == column.name)
+            })
+    };
+    let (segment, forecast) = (&version.segment, &version.forecast);
+    fits(reads_spec(&segment.encoder), "segment encoder", "feature spec")?;
+    fits(reads_spec(&forecast.encoder), "forecast encoder", "feature spec")?;
+    let width = segment.encoder.width();
+    let shaped = match &segment.model {
+        SegmentModel::KMeans(model) => model.centroids.iter().all(|row| row.len() == width),
+        SegmentModel::GaussianMixture(model) => {
+            model.parameters().means.iter().all(|row| row.len() == width)
+        }
+    };
+    fits(shaped, "segment model", "encoder")?;
+    fits(segment.model.n_clusters() == segment.catalogue.len(), "segment catalogue", "model")?;
+    fits(!segment.catalogue.is_empty(), "segment catalogue", "model")?;
+    let width = forecast.encoder.width();
+    let shaped = match &forecast.value.model {
+        ValueModel::Hurdle(model) => {
+            model.buys.coefficients.len() == width && model.log_spend.coefficients.len() == width
+        }
+        ValueModel::NaiveRate(_) => true,
+    };
+    fits(shaped, "value model", "encoder")?;
+    let shaped = match &forecast.churn.model {
+        ChurnModel::Logistic(model) => model.coefficients.len() == width,
+        ChurnModel::Recency(model) => model.logistic.coefficients.len() == 1,
+        ChurnModel::BaseRate(_) => true,
+    };
+    fits(shaped, "churn model", "encoder")?;
+    fits(forecast.bridge.window_days > 0, "bridge", "label window")
+}

@@ -1,0 +1,107 @@
+//! The list of a version's segments.
+
+use super::naming;
+use crate::domain::{Lifetime, Seed, SegmentId};
+use crate::matrix::median;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// One segment of a version. Its index in the catalogue is the cluster's index in the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    pub id: SegmentId,
+    pub name: String,
+    pub profile: Profile,
+}
+
+/// What the training customers of a segment were like at the version's as-of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    pub n_customers: u64,
+    /// Of all customers, in `[0, 1]`.
+    pub share_of_customers: f64,
+    /// Of all spend, in `[0, 1]`.
+    pub share_of_spend: f64,
+    pub median_days_since_last_purchase: f64,
+    pub median_purchase_days: f64,
+    /// Median of the customers' mean spend of a purchase day, in major currency units.
+    pub median_mean_spend: f64,
+    /// Mean expected spend within the horizon, in major currency units.
+    pub mean_ltv: f64,
+    /// Mean probability of no purchase within the horizon.
+    pub mean_churn_probability: f64,
+}
+
+/// One training customer, as a profile needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Member {
+    pub cluster: usize,
+    pub lifetime: Lifetime,
+    pub ltv: f64,
+    pub churn_probability: f64,
+}
+
+/// Profiles, names and mints the segments of `n_clusters` clusters.
+///
+/// The ids derive from the seed, the log's fingerprint and the cluster's place in the model's
+/// canonical order, so that the same training mints the same ids.
+pub fn catalogue(
+    n_clusters: usize,
+    members: &[Member],
+    seed: Seed,
+    fingerprint: &str,
+) -> Vec<Segment> {
+    let profiles: Vec<Profile> = (0..n_clusters).map(|cluster| profile(cluster, members)).collect();
+    let names = naming::names(&profiles, &profile_of(members.iter(), members));
+    profiles
+        .into_iter()
+        .zip(names)
+        .enumerate()
+        .map(|(cluster, (profile, name))| Segment {
+            id: mint(seed, fingerprint, cluster),
+            name,
+            profile,
+        })
+        .collect()
+}
+
+fn profile(cluster: usize, all: &[Member]) -> Profile {
+    profile_of(all.iter().filter(|member| member.cluster == cluster), all)
+}
+
+fn profile_of<'a>(members: impl Iterator<Item = &'a Member>, all: &[Member]) -> Profile {
+    let members: Vec<&Member> = members.collect();
+    let n = members.len() as f64;
+    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    let spend = |member: &Member| member.lifetime.total_spend;
+    let typical = |value: fn(&Lifetime) -> f64| {
+        if members.is_empty() {
+            0.0
+        } else {
+            median(members.iter().map(|member| value(&member.lifetime)))
+        }
+    };
+    Profile {
+        n_customers: members.len() as u64,
+        share_of_customers: share(n, all.len() as f64),
+        share_of_spend: share(
+            members.iter().map(|member| spend(member)).sum(),
+            all.iter().map(spend).sum(),
+        ),
+        median_days_since_last_purchase: typical(|life| f64::from(life.days_since_last_purchase)),
+        median_purchase_days: typical(|life| f64::from(life.purchase_days)),
+        median_mean_spend: typical(Lifetime::mean_spend),
+        mean_ltv: share(members.iter().map(|member| member.ltv).sum(), n),
+        mean_churn_probability: share(
+            members.iter().map(|member| member.churn_probability).sum(),
+            n,
+        ),
+    }
+}
+
+fn mint(seed: Seed, fingerprint: &str, cluster: usize) -> SegmentId {
+    let digest = Sha256::digest(format!("segment {} {fingerprint} {cluster}", seed.0));
+    SegmentId(digest[..5].iter().fold("seg_".to_owned(), |id, byte| id + &format!("{byte:02x}")))
+}

@@ -1,0 +1,159 @@
+//! Everything that a model version needs to answer. It holds parameters, never customer rows.
+
+use crate::domain::{EventRules, Lifetime};
+use crate::features::{Encoder, FeatureSpec};
+use crate::matrix::quantile;
+use crate::models::churn::{ChurnModel, Platt};
+use crate::models::selection::Candidate;
+use crate::models::value::{IntervalMap, ValueModel};
+use crate::models::{Diagnostics, SegmentModel};
+use crate::segments::Segment;
+use serde::{Deserialize, Serialize};
+
+/// The number of the layout below; a reader refuses one that it does not know.
+pub const FORMAT: u32 = 1;
+
+/// A model version's parameters, as they are saved and as they answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelVersion {
+    pub format: u32,
+    /// What shapes a history.
+    pub rules: EventRules,
+    pub eligibility: Eligibility,
+    pub spec: FeatureSpec,
+    pub segment: SegmentHead,
+    pub forecast: Forecast,
+}
+
+/// Whom the heads answer about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eligibility {
+    /// Customers whose first event is younger are TOO_NEW.
+    pub min_age_days: u32,
+    /// Customers silent for at least this long are ALREADY_LOST to the churn head.
+    pub lost_after_days: Option<u32>,
+}
+
+/// The segment head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentHead {
+    /// Fitted at the version's as-of.
+    pub encoder: Encoder,
+    pub model: SegmentModel,
+    pub diagnostics: Diagnostics,
+    /// Every number of clusters that was tried.
+    pub selection: Vec<Candidate>,
+    /// One entry per cluster, in the model's order.
+    pub catalogue: Vec<Segment>,
+}
+
+/// The value and churn heads, which share an encoder and a label window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forecast {
+    /// Fitted at the cut-off that the heads were last fitted at.
+    pub encoder: Encoder,
+    pub bridge: Bridge,
+    pub value: ValueHead,
+    pub churn: ChurnHead,
+}
+
+/// From the window that the labels covered to the horizon that was asked, at constant hazard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    pub window_days: u32,
+    pub horizon_days: u32,
+}
+
+/// The value head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueHead {
+    pub model: ValueModel,
+    /// Corrects the total, learned at the calibration cut-off.
+    pub scale: f64,
+    pub interval: IntervalMap,
+    pub replaced: Option<Replaced>,
+}
+
+/// The churn head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChurnHead {
+    pub model: ChurnModel,
+    pub calibration: Platt,
+    /// Quantiles 0, 0.01 .. 1 of the training customers' probabilities at the version's as-of.
+    pub percentiles: Vec<f64>,
+    pub replaced: Option<Replaced>,
+}
+
+/// A model that gave way to its baseline, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    pub family: String,
+    pub by: String,
+    pub reason: String,
+}
+
+impl Bridge {
+    /// Whether the labels covered less than the horizon.
+    pub fn bridged(&self) -> bool {
+        self.window_days < self.horizon_days
+    }
+
+    fn windows(&self) -> f64 {
+        f64::from(self.horizon_days) / f64::from(self.window_days)
+    }
+
+    /// Spend within the horizon, from spend within the window.
+    pub fn spend(&self, within_window: f64) -> f64 {
+        if self.bridged() { within_window * self.windows() } else { within_window }
+    }
+
+    /// P(no purchase within the horizon), from P(no purchase within the window).
+    pub fn survival(&self, within_window: f64) -> f64 {
+        if self.bridged() { libm::pow(within_window, self.windows()) } else { within_window }
+    }
+}
+
+impl ValueHead {
+    /// Expected spend within the window, in major currency units.
+    pub fn within_window(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
+        self.scale * self.model.predict(encoded, lifetime)
+    }
+}
+
+impl ChurnHead {
+    /// Calibrated P(no purchase within the window).
+    pub fn within_window(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
+        let raw = self.model.probability(encoded, lifetime);
+        if self.calibration == Platt::IDENTITY { raw } else { self.calibration.apply(raw) }
+    }
+
+    /// Freezes the percentiles of these horizon probabilities.
+    pub fn freeze_percentiles(&mut self, mut probabilities: Vec<f64>) {
+        probabilities.sort_unstable_by(f64::total_cmp);
+        self.percentiles =
+            (0..=100).map(|percent| quantile(&probabilities, f64::from(percent) / 100.0)).collect();
+    }
+
+    /// Share of the training customers with a lower probability, to a hundredth and in between by
+    /// interpolation.
+    pub fn percentile(&self, probability: f64) -> f64 {
+        let grid = &self.percentiles;
+        let above = grid.partition_point(|&quantile| quantile < probability);
+        match (above.checked_sub(1), grid.get(above)) {
+            (None, _) => 0.0,
+            (_, None) => 1.0,
+            (Some(below), Some(&upper)) => {
+                let part = (probability - grid[below]) / (upper - grid[below]);
+                (below as f64 + part) / (grid.len() - 1) as f64
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+"""Writes the golden files beside this script: python3 generate.py
+
+Inputs are drawn from fixed seeds and rounded to short decimals before anything is computed from
+them, so that a reader of the JSON starts from the same numbers to the bit.
+"""
+
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy
+import sklearn
+from sklearn.cluster import KMeans
+from sklearn.linear_model import ElasticNet, LogisticRegression
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, silhouette_score
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
+
+HERE = Path(__file__).parent
+VERSIONS = {
+    "python": platform.python_version(),
+    "numpy": np.__version__,
+    "scipy": scipy.__version__,
+    "scikit-learn": sklearn.__version__,
+    "pandas": pd.__version__,
+}
+
+
+def plain(value):
+    """numpy and pandas values as what json knows; not-a-number becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(part) for part in value]
+    if isinstance(value, (np.integer, np.bool_)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return None if np.isnan(value) else float(value)
+    return value
+
+
+def lines(value, depth):
+    """JSON with one line for each key, and for each object in a list."""
+    pad, end = " " * (depth + 1), " " * depth
+    if isinstance(value, dict) and depth < 4:
+        rows = [f"{pad}{json.dumps(key)}: {lines(part, depth + 1)}" for key, part in value.items()]
+        return "{\n" + ",\n".join(rows) + "\n" + end + "}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(pad + lines(part, depth + 1) for part in value) + "\n" + end + "]"
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def write(name, content):
+    content = plain({"versions": VERSIONS, **content})
+    (HERE / name).write_text(lines(content, 0) + "\n")
+
+
+# --- metrics.json -------------------------------------------------------------------------------
+
+LOG_LOSS_CLIP = 1e-4
+
+
+def gini(actual, predicted):
+    order = np.argsort(-predicted, kind="stable")
+    captured = np.cumsum(actual[order]) / actual.sum()
+    return captured.mean() - (len(actual) + 1) / 2 / len(actual)
+
+
+def normalised_gini(actual, predicted):
+    return gini(actual, predicted) / gini(actual, actual)
+
+
+def ece(outcome, probability):
+    bins = np.array_split(np.argsort(probability, kind="stable"), 10)
+    gaps = [len(rows) * abs(outcome[rows].mean() - probability[rows].mean()) for rows in bins]
+    return sum(gaps) / len(outcome)
+
+
+def metric_case(name, n, seed, decimals, constant=False):
+    """`decimals` sets how many predictions are tied; probabilities of exactly 0 and 1 occur."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=n)
+    probability = np.round(np.clip(0.5 + 0.3 * latent + 0.1 * rng.normal(size=n), 0, 1), decimals)
+    outcome = (rng.random(n) < 1 / (1 + np.exp(-1.5 * latent))).astype(int)
+    # Most customers spend nothing, as in a holdout.
+    spend = np.where(rng.random(n) < 0.6, 0.0, np.round(rng.lognormal(3 - latent, 0.8), 2))
+    value = np.round(np.exp(2 - 0.8 * latent + 0.4 * rng.normal(size=n)), max(decimals - 1, 0))
+    if constant:
+        probability, value = np.full(n, 0.35), np.full(n, 12.5)
+    clipped = np.clip(probability, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
+    return {
+        "name": name,
+        "outcome": outcome,
+        "probability": probability,
+        "spend": spend,
+        "value": value,
+        "expected": {
+            "auc": roc_auc_score(outcome, probability),
+            "brier": brier_score_loss(outcome, probability),
+            "log_loss": log_loss(outcome, clipped),
+            "ece": ece(outcome, probability),
+            "normalised_gini": normalised_gini(spend, value),
+            "total_ratio": value.sum() / spend.sum(),
+            "mae": np.abs(spend - value).mean(),
+        },
+    }
+
+
+def metrics():
+    write(
+        "metrics.json",
+        {
+            "log_loss_clip": LOG_LOSS_CLIP,
+            "ece_bins": 10,
+            "cases": [
+                metric_case("many ties", 40, 11, 1),
+                metric_case("some ties", 97, 12, 2),
+                metric_case("few ties", 300, 13, 4),
+                metric_case("bins of unequal size", 203, 14, 3),
+                metric_case("all predictions equal", 75, 15, 2, constant=True),
+            ],
+        },
+    )
+
+
+# --- logistic.json and elastic_net.json ---------------------------------------------------------
+
+
+def logistic():
+    rng = np.random.default_rng(21)
+    raw = rng.normal(size=(200, 4)) @ np.array(
+        [[1, 0.4, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, -0.5], [0, 0, 0, 1]]
+    )
+    x = np.round((raw - raw.mean(axis=0)) / raw.std(axis=0), 6)
+    log_odds = 0.4 + x @ np.array([1.2, -0.7, 0.0, 0.3])
+    y = (rng.random(200) < 1 / (1 + np.exp(-log_odds))).astype(int)
+    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10000, solver="lbfgs").fit(x, y)
+    write(
+        "logistic.json",
+        {
+            "c": 1.0,
+            "x": x,
+            "y": y,
+            "coef": model.coef_[0],
+            "intercept": model.intercept_[0],
+            "probabilities_first_10": model.predict_proba(x[:10])[:, 1],
+        },
+    )
+
+
+def elastic_net():
+    rng = np.random.default_rng(22)
+    means, scales = np.array([5.0, -3.0, 0.5, 12.0, 1.0]), np.array([1.0, 2.0, 0.2, 3.0, 0.5])
+    x = np.round(means + scales * rng.normal(size=(150, 5)), 5)
+    y = np.round(7.5 + x @ np.array([0.8, -0.4, 0.0, 0.15, 0.0]) + 0.3 * rng.normal(size=150), 5)
+    model = ElasticNet(alpha=0.01, l1_ratio=0.5, tol=1e-10, max_iter=100000).fit(x, y)
+    write(
+        "elastic_net.json",
+        {
+            "alpha": 0.01,
+            "l1_ratio": 0.5,
+            "x": x,
+            "y": y,
+            "coef": model.coef_,
+            "intercept": model.intercept_,
+        },
+    )
+
+
+# --- kmeans.json and gmm.json -------------------------------------------------------------------
+
+
+def sixty_fourths(x):
+    """Rounded to multiples of 1/64, which f32 holds exactly too."""
+    return np.round(x * 64) / 64
+
+
+def kmeans():
+    rng = np.random.default_rng(31)
+    centres = np.array([[0, 0, 0], [4, 1, -1], [-2, 3.5, 1], [1, -3, 3]], dtype=float)
+    rows = np.repeat(centres, [110, 90, 60, 40], axis=0)
+    x = sixty_fourths(rows + 1.1 * rng.normal(size=(300, 3)))
+    x = x[rng.permutation(300)]
+    # A poor start on purpose, so that several iterations are needed.
+    init = x[:4].copy()
+    model = KMeans(n_clusters=4, init=init, n_init=1, tol=0, algorithm="lloyd", max_iter=300).fit(x)
+    write(
+        "kmeans.json",
+        {
+            "x": x,
+            "init_centroids": init,
+            "centroids": model.cluster_centers_,
+            "labels": model.labels_,
+            "n_iter": model.n_iter_,
+            "inertia": model.inertia_,
+            "silhouette": silhouette_score(x, model.labels_),
+        },
+    )
+
+
+def gmm():
+    rng = np.random.default_rng(32)
+    centres = np.array([[0, 0, 0], [4, 0.8, -0.7], [-2, 3.3, 1.3], [0.7, -3.3, 3.3]], dtype=float)
+    sizes = [110, 90, 60, 40]
+    parts = []
+    for centre, size in zip(centres, sizes):
+        scales = np.diag(rng.uniform(0.6, 1.2, size=3))
+        shape = scales + 0.4 * np.tril(rng.normal(size=(3, 3)), -1)
+        parts.append(centre + rng.normal(size=(size, 3)) @ shape.T)
+    x = sixty_fourths(np.concatenate(parts))
+    x = x[rng.permutation(len(x))]
+    model = GaussianMixture(
+        n_components=4,
+        covariance_type="full",
+        reg_covar=1e-6,
+        tol=1e-8,
+        max_iter=1000,
+        random_state=0,
+    ).fit(x)
+    assert model.converged_
+    # More than sixty standard deviations from every component, where the densities underflow.
+    outliers = np.array([[150.0, 150.0, -150.0], [-200.0, 40.0, 10.0], [0.0, 0.0, 1000.0]])
+    for mean, covariance in zip(model.means_, model.covariances_):
+        away = outliers - mean
+        assert (np.einsum("ij,jk,ik->i", away, np.linalg.inv(covariance), away) > 60**2).all()
+    in_doubt = np.argsort(model.predict_proba(x).max(axis=1), kind="stable")[:20]
+    queries = np.concatenate([x[in_doubt], outliers])
+    write(
+        "gmm.json",
+        {
+            "n_components": 4,
+            "reg_covar": 1e-6,
+            "tol": 1e-8,
+            "x": x,
+            "weights": model.weights_,
+            "means": model.means_,
+            "covariances": model.covariances_,
+            "n_iter": model.n_iter_,
+            "queries": queries,
+            "score_samples": model.score_samples(queries),
+            "predict_proba": model.predict_proba(queries),
+            "mean_score": model.score(x),
+            "bic": model.bic(x),
+        },
+    )
+
+
+# --- features.json ------------------------------------------------------------------------------
+
+AS_OFS = ["2020-12-31", "2021-06-30"]
+
+# The cases that random orders would miss: customer, time (UTC), amount in cents.
+FIXED_ORDERS = [
+    # One order only, on the as-of day's last second, and so within the first as-of.
+    ("c01", "2020-12-31T23:59:59Z", 4999),
+    # The same, one second later: unknown at the first as-of.
+    ("c02", "2021-01-01T00:00:00Z", 1250),
+    # Two orders on one day and nothing else: a spread of amounts, but no gap.
+    ("c03", "2020-03-10T08:15:00Z", 1999),
+    ("c03", "2020-03-10T19:40:00Z", 701),
+    # Two days: one gap, so a mean of gaps and no variation.
+    ("c04", "2020-02-01T00:00:00Z", 3000),
+    ("c04", "2020-02-29T12:00:00Z", 3000),
+    # The edges of the last 90 days: the day 90 days before each as-of is out, the next one is in.
+    ("c05", "2020-10-02T23:59:59Z", 1000),
+    ("c05", "2020-10-03T00:00:00Z", 2500),
+    ("c05", "2021-04-01T12:00:00Z", 777),
+    ("c05", "2021-04-02T12:00:00Z", 888),
+    # Gaps all equal: the variation is 0. One amount is 0.
+    ("c06", "2020-06-01T10:00:00Z", 1500),
+    ("c06", "2020-06-08T10:00:00Z", 0),
+    ("c06", "2020-06-15T09:00:00Z", 1500),
+    ("c06", "2020-06-15T21:00:00Z", 250),
+    ("c06", "2020-06-22T10:00:00Z", 1501),
+]
+
+
+def orders():
+    rng = np.random.default_rng(41)
+    rows = list(FIXED_ORDERS)
+    for customer in range(7, 13):
+        start = int(rng.integers(0, 250))
+        for _ in range(int(rng.integers(6, 10))):
+            day = min(start + int(rng.integers(0, 480)), 545)
+            second = int(rng.integers(0, 86400))
+            time = pd.Timestamp("2020-01-01") + pd.Timedelta(days=day, seconds=second)
+            cents = int(np.round(np.exp(rng.normal(7.8, 0.7))))
+            rows.append((f"c{customer:02}", time.strftime("%Y-%m-%dT%H:%M:%SZ"), cents))
+    return sorted(rows)
+
+
+def features_of(own, as_of_day):
+    """One customer's orders up to the as-of -> what the tests expect."""
+    amounts = own.cents.astype(float)
+    days = own.day.drop_duplicates().sort_values()
+    gaps = days.diff().dropna().dt.days.astype(float)
+
+    def window(n_days):
+        return own[own.day > as_of_day - pd.Timedelta(days=n_days)]
+
+    def ratio(above, below):
+        return above / below if below else None
+
+    per_day = own.groupby("day").cents.sum()
+    return {
+        "count": len(own),
+        "sum_cents": own.cents.sum(),
+        "mean_cents": amounts.mean(),
+        "max_cents": own.cents.max(),
+        "std_cents": amounts.std(ddof=1),
+        "days_since_last": (as_of_day - days.iloc[-1]).days,
+        "days_since_first": (as_of_day - days.iloc[0]).days,
+        "gap_mean_days": gaps.mean(),
+        "gap_variation": gaps.std(ddof=1) / gaps.mean() if len(gaps) >= 2 else None,
+        "count_30": len(window(30)),
+        "count_90": len(window(90)),
+        "sum_90_cents": window(90).cents.sum(),
+        "ratio_count_90_all": ratio(len(window(90)), len(own)),
+        "ratio_count_30_90": ratio(len(window(30)), len(window(90))),
+        "frequency": len(days) - 1,
+        "recency_days": (days.iloc[-1] - days.iloc[0]).days,
+        "age_days": (as_of_day - days.iloc[0]).days,
+        "monetary_value_cents": per_day.iloc[1:].mean() if len(days) > 1 else 0.0,
+    }
+
+
+def features():
+    rows = orders()
+    log = pd.DataFrame(rows, columns=["customer", "time", "cents"])
+    log["day"] = pd.to_datetime(log.time).dt.tz_localize(None).dt.normalize()
+    answers = []
+    for as_of in AS_OFS:
+        as_of_day = pd.Timestamp(as_of)
+        # The end of the day is what the as-of means.
+        seen = log[log.day <= as_of_day]
+        customers = {name: features_of(own, as_of_day) for name, own in seen.groupby("customer")}
+        answers.append({"as_of": as_of, "customers": customers})
+    write(
+        "features.json",
+        {
+            "zone": "UTC",
+            "currency_digits": 2,
+            "order_columns": ["customer", "time", "cents"],
+            "orders": rows,
+            "answers": answers,
+        },
+    )
+
+
+if __name__ == "__main__":
+    with threadpool_limits(1):
+        metrics()
+        logistic()
+        elastic_net()
+        kmeans()
+        gmm()
+        features()

@@ -1,0 +1,98 @@
+//! Made-up logs and matrices that several tests share.
+
+use habitus_engine::domain::{
+    AsOf, Currency, CustomerId, Event, EventKind, EventRules, History, Money, RawEvent, Seed,
+    Timestamp, Zone,
+};
+use habitus_engine::features::purchases;
+use habitus_engine::matrix::ScaledMatrix;
+use habitus_engine::models::selection::{Family, SegmentationParams};
+use habitus_engine::training::TrainingSettings;
+use habitus_engine::version::Eligibility;
+use rand::Rng;
+use std::collections::BTreeMap;
+
+pub fn rules() -> EventRules {
+    EventRules {
+        zone: Zone::named("UTC").unwrap(),
+        currency: Currency { code: "USD".into(), digits: 2 },
+        time_format: None,
+        default_kind: EventKind::Purchase,
+        kinds: BTreeMap::new(),
+    }
+}
+
+pub fn as_of(date: &str) -> AsOf {
+    rules().zone.parse_as_of(date).unwrap()
+}
+
+/// A purchase, through the same rules as a row of a file.
+pub fn purchase(time: &str, amount: &str) -> Event {
+    let raw = RawEvent { customer: "x", time, amount: Some(amount), ..RawEvent::default() };
+    rules().read(&raw, Timestamp(i64::MAX)).unwrap().event
+}
+
+/// `n` customers who buy at their own rates for up to two years from 2020-01-01, and sometimes stop.
+pub fn shop(n: usize, seed: u64) -> Vec<History> {
+    let zone = rules().zone;
+    let start = zone.day_of(zone.parse("2020-01-01", None).unwrap().at);
+    let mut rng = Seed(seed).derive("shop", 0).rng();
+    (0..n)
+        .map(|customer| {
+            let gap = rng.gen_range(3.0..90.0);
+            let spend = rng.gen_range(500..20_000);
+            let stops = rng.gen_range(0.01..0.2);
+            let mut day: f64 = rng.gen_range(0.0..120.0);
+            let mut events = Vec::new();
+            while day < 730.0 {
+                let at = zone.start_of(start.plus(day as i32));
+                events.push(Event {
+                    at,
+                    day: zone.day_of(at),
+                    kind: EventKind::Purchase,
+                    amount: Some(Money(spend + rng.gen_range(0..1_000))),
+                    quantity: Some(1_000),
+                    discount: None,
+                    details: None,
+                });
+                if rng.gen_bool(stops) {
+                    break;
+                }
+                day += gap * rng.gen_range(0.3..1.7);
+            }
+            History::new(CustomerId::new(&format!("c{customer:05}")), events)
+        })
+        .collect()
+}
+
+pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings {
+    TrainingSettings {
+        rules: rules(),
+        eligibility: Eligibility { min_age_days: 0, lost_after_days: None },
+        horizon_days: 60,
+        seed: Seed(7),
+        spec: purchases(),
+        segmentation: SegmentationParams {
+            family,
+            k_min,
+            k_max,
+            n_init: 2,
+            max_iter: 200,
+            tol: 1e-3,
+            reg_covar: 1e-3,
+        },
+        segment_features: Vec::new(),
+    }
+}
+
+/// Rows around the first `k` corners of a grid with three far corners a dimension.
+pub fn blobs(n: usize, d: usize, k: usize, seed: u64) -> ScaledMatrix {
+    let mut rng = Seed(seed).derive("blobs", 0).rng();
+    let mut around =
+        |centre: f32| centre + rng.gen_range(-1.0f32..1.0) + rng.gen_range(-1.0f32..1.0);
+    let values = (0..n)
+        .flat_map(|row| (0..d as u32).map(move |axis| (row % k) / 3usize.pow(axis) % 3))
+        .map(|corner| around(10.0 * corner as f32))
+        .collect();
+    ScaledMatrix::new(d, values)
+}

@@ -1,0 +1,203 @@
+//! Whole trainings on made-up shops.
+
+use crate::support::{as_of, purchase, rules, settings, shop};
+use habitus_engine::domain::{Abstention, Answer, CustomerId, History};
+use habitus_engine::models::churn::ChurnModel;
+use habitus_engine::models::selection::Family;
+use habitus_engine::models::value::ValueModel;
+use habitus_engine::scoring::{Scorer, ScorerError};
+use habitus_engine::training::{ClockError, TrainError, Trained, train};
+use habitus_engine::version::ModelVersion;
+
+fn trained(family: Family) -> Trained {
+    train(&shop(600, 1), &settings(family, 2, 4), as_of("2021-12-31"), &|_| {}).unwrap()
+}
+
+fn json(version: &ModelVersion) -> String {
+    serde_json::to_string(version).unwrap()
+}
+
+#[test]
+fn the_same_log_gives_the_same_bits_on_one_and_on_four_threads() {
+    let in_pool = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            [Family::Kmeans, Family::GaussianMixture].map(|family| json(&trained(family).version))
+        })
+    };
+    assert_eq!(in_pool(1), in_pool(4));
+}
+
+#[test]
+fn events_after_the_as_of_change_nothing() {
+    let cut = as_of("2021-06-30");
+    let whole = shop(400, 2);
+    let before: Vec<History> = whole
+        .iter()
+        .map(|history| History::new(history.customer().clone(), history.until(cut).to_vec()))
+        .collect();
+    let settings = settings(Family::Kmeans, 3, 3);
+    let [a, b] = [whole, before].map(|log| train(&log, &settings, cut, &|_| {}).unwrap());
+    assert_eq!(json(&a.version), json(&b.version));
+    assert_eq!(a.evaluation, b.evaluation);
+    assert_eq!(a.fingerprint, b.fingerprint);
+}
+
+#[test]
+fn another_seed_or_another_event_mints_other_ids() {
+    let log = shop(400, 2);
+    let base = settings(Family::Kmeans, 3, 3);
+    let mut reseeded = base.clone();
+    reseeded.seed = habitus_engine::domain::Seed(8);
+    let ids = |log: &[History], settings| {
+        let trained = train(log, settings, as_of("2021-12-31"), &|_| {}).unwrap();
+        trained.version.segment.catalogue.into_iter().map(|s| s.id).collect::<Vec<_>>()
+    };
+    let first = ids(&log, &base);
+    assert_eq!(first, ids(&log, &base));
+    assert!(ids(&log, &reseeded).iter().all(|id| !first.contains(id)));
+    let mut more = log.clone();
+    more.push(History::new(CustomerId::new("z"), vec![purchase("2020-05-05", "3.00")]));
+    assert!(ids(&more, &base).iter().all(|id| !first.contains(id)));
+}
+
+#[test]
+fn a_version_survives_json_and_answers_the_same() {
+    for family in [Family::Kmeans, Family::GaussianMixture] {
+        let version = trained(family).version;
+        let loaded: ModelVersion = serde_json::from_str(&json(&version)).unwrap();
+        assert_eq!(loaded, version);
+        let (a, b) = (Scorer::new(version).unwrap(), Scorer::new(loaded).unwrap());
+        for history in shop(50, 3) {
+            let now = as_of("2021-12-31");
+            assert_eq!(a.predict(&history, now), b.predict(&history, now));
+        }
+    }
+}
+
+#[test]
+fn the_heads_beat_nothing_by_luck_and_say_who_serves() {
+    let trained = trained(Family::Kmeans);
+    let evaluation = &trained.evaluation;
+    for (trials, chosen) in [
+        (
+            evaluation.churn.iter().map(|t| (t.family.as_str(), t.chosen)).collect::<Vec<_>>(),
+            "churn",
+        ),
+        (evaluation.value.iter().map(|t| (t.family.as_str(), t.chosen)).collect(), "value"),
+    ] {
+        assert_eq!(trials.iter().filter(|(_, chosen)| *chosen).count(), 1, "{chosen}: {trials:?}");
+    }
+    let brier = |family: &str| {
+        let trial = evaluation.churn.iter().find(|trial| trial.family == family).unwrap();
+        trial.calibration.as_ref().unwrap().brier
+    };
+    let served = trained.version.forecast.churn.model.family();
+    assert_eq!(served == "logistic", brier("logistic") <= brier("recency"));
+    assert_eq!(trained.version.forecast.churn.replaced.is_none(), served == "logistic");
+    let holdout = evaluation.churn[0].holdout.as_ref().unwrap();
+    assert!(holdout.auc.unwrap() > 0.7, "habits repeat in this shop: {holdout:?}");
+}
+
+#[test]
+fn profiles_add_up() {
+    let trained = trained(Family::GaussianMixture);
+    let profiles: Vec<_> = trained.version.segment.catalogue.iter().map(|s| &s.profile).collect();
+    let total: u64 = profiles.iter().map(|profile| profile.n_customers).sum();
+    assert_eq!(total as usize, trained.n_customers);
+    let sums = profiles.iter().fold((0.0, 0.0), |(customers, spend), profile| {
+        (customers + profile.share_of_customers, spend + profile.share_of_spend)
+    });
+    assert!((sums.0 - 1.0).abs() < 1e-9 && (sums.1 - 1.0).abs() < 1e-9, "{sums:?}");
+}
+
+#[test]
+fn a_short_log_is_bridged_and_says_so() {
+    let mut settings = settings(Family::Kmeans, 3, 3);
+    settings.horizon_days = 365;
+    let trained = train(&shop(400, 2), &settings, as_of("2021-12-31"), &|_| {}).unwrap();
+    let bridge = trained.version.forecast.bridge;
+    assert!(trained.evaluation.bridged && bridge.bridged());
+    assert!(bridge.window_days <= 183 && bridge.horizon_days == 365, "{bridge:?}");
+    assert!(
+        (bridge.survival(0.5) - 0.5f64.powf(365.0 / f64::from(bridge.window_days))).abs() < 1e-12
+    );
+    let span = as_of("2020-01-20");
+    let early = shop(400, 2);
+    let error = train(&early, &settings, span, &|_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::Clock(ClockError::LogTooShort { .. })), "{error:?}");
+}
+
+#[test]
+fn degenerate_logs_get_a_defined_answer_or_a_named_error() {
+    let now = as_of("2021-12-31");
+    let settings = settings(Family::Kmeans, 3, 5);
+    let refused = |log: &[History]| train(log, &settings, now, &|_| {}).unwrap_err();
+    assert!(matches!(refused(&[]), TrainError::NoEvents { .. }));
+    let one = vec![History::new(CustomerId::new("a"), vec![purchase("2020-01-01", "1")])];
+    assert_eq!(refused(&one), TrainError::TooManyClusters { k: 3, customers: 1 });
+    let twins: Vec<History> = (0..50)
+        .map(|id| History::new(CustomerId::new(&id.to_string()), vec![purchase("2020-01-01", "1")]))
+        .collect();
+    assert_eq!(refused(&twins), TrainError::TooManyClusters { k: 3, customers: 1 });
+}
+
+#[test]
+fn a_shop_of_one_time_buyers_falls_back_to_the_baselines_visibly() {
+    let log: Vec<History> = (0..200)
+        .map(|id| {
+            let time = format!("2020-{:02}-{:02}", 1 + id % 12, 1 + id % 28);
+            let event = purchase(&time, &format!("{}.00", 1 + id % 50));
+            History::new(CustomerId::new(&id.to_string()), vec![event])
+        })
+        .collect();
+    let settings = settings(Family::Kmeans, 3, 3);
+    let version = train(&log, &settings, as_of("2021-12-31"), &|_| {}).unwrap().version;
+    assert!(matches!(version.forecast.value.model, ValueModel::NaiveRate(_)));
+    assert!(matches!(version.forecast.churn.model, ChurnModel::BaseRate(_)));
+    let reason = &version.forecast.churn.replaced.as_ref().unwrap().reason;
+    assert!(reason.contains("same label"), "{reason}");
+    let answer = Scorer::new(version).unwrap().predict(&log[0], as_of("2021-12-31"));
+    assert_eq!(answer.value.given().unwrap().ltv, 0.0);
+    assert!(answer.churn.given().unwrap().probability > 0.9);
+}
+
+#[test]
+fn statuses_say_why_there_is_no_number() {
+    let mut settings = settings(Family::Kmeans, 3, 3);
+    settings.eligibility.min_age_days = 30;
+    settings.eligibility.lost_after_days = Some(300);
+    let version = train(&shop(400, 2), &settings, as_of("2021-12-31"), &|_| {}).unwrap().version;
+    let scorer = Scorer::new(version).unwrap();
+    let ask = |time: &str, date: &str| {
+        scorer.predict(&History::new(CustomerId::new("a"), vec![purchase(time, "5")]), as_of(date))
+    };
+    let unknown = scorer.predict(&History::new(CustomerId::new("?"), vec![]), as_of("2021-12-31"));
+    assert_eq!(unknown.segment, Answer::Abstained(Abstention::NoHistory));
+    assert_eq!(unknown.newest_event, None);
+    assert_eq!(ask("2021-12-01", "2021-12-30").churn, Answer::Abstained(Abstention::TooNew));
+    assert!(ask("2021-12-01", "2021-12-31").churn.given().is_some());
+    let lost = ask("2020-06-01", "2021-12-31");
+    assert_eq!(lost.churn, Answer::Abstained(Abstention::AlreadyLost));
+    assert!(lost.segment.given().is_some() && lost.value.given().is_some());
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused_before_they_answer() {
+    let good = trained(Family::Kmeans).version;
+    let spoil = |change: fn(&mut ModelVersion)| {
+        let mut version = good.clone();
+        change(&mut version);
+        Scorer::new(version).unwrap_err()
+    };
+    assert_eq!(spoil(|v| v.format = 99), ScorerError::Format { found: 99 });
+    for error in [
+        spoil(|v| drop(v.segment.catalogue.pop())),
+        spoil(|v| drop(v.segment.encoder.columns.pop())),
+        spoil(|v| drop(v.spec.0.remove(0))),
+        spoil(|v| drop(v.forecast.encoder.columns.pop())),
+    ] {
+        assert!(matches!(error, ScorerError::Mismatch { .. }), "{error:?}");
+    }
+    assert_eq!(rules(), good.rules);
+}

@@ -1,0 +1,168 @@
+//! `habitus demo`: the whole way on the bundled CDNOW sample.
+
+use super::Global;
+use super::output;
+use super::serve::{bind, runtime};
+use super::train;
+use crate::config::{Config, Overrides};
+use crate::ingest::{self, Source};
+use crate::registry::Registry;
+use crate::report::{Table, money, number, segment_table, trial_tables};
+use crate::rpc::{self, pb};
+use crate::serving::{LoadedModel, Serving};
+use anyhow::Context;
+use serde_json::json;
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+const CONFIG: &str = include_str!("../../examples/cdnow/habitus.toml");
+const ORDERS: &[u8] = include_bytes!("../../examples/cdnow/orders.csv");
+
+/// The bundled log, the same bytes as examples/cdnow/orders.csv.
+pub fn orders() -> Source {
+    Source::Bytes { name: "examples/cdnow/orders.csv".to_owned(), bytes: Cow::Borrowed(ORDERS) }
+}
+
+/// Train on the bundled CDNOW sample, print what was learned, serve it and ask it once
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// End after the answer instead of serving on
+    #[arg(long)]
+    exit: bool,
+}
+
+impl Demo {
+    pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let directory = tempfile::tempdir().context("making a temporary registry")?;
+        let overrides =
+            Overrides { models: Some(directory.path().to_owned()), ..Overrides::default() };
+        let config = Config::from_text(CONFIG, &overrides)?;
+        let run = train::train(&config, &[orders()], None, true, global)?;
+
+        let registry = Registry::open(&config.models);
+        let model =
+            LoadedModel::try_from(registry.load(&config.name, &run.published.manifest.version)?)?;
+        let rules = model.rules().clone();
+        let log =
+            ingest::read(&[orders()], &config.columns, &rules, crate::clock::now(), &mut |_| {})?;
+        let as_of = super::input::as_of(&log, None, &rules)?;
+        let customer = log
+            .histories
+            .iter()
+            .max_by_key(|history| history.events().len())
+            .map(|history| history.customer().to_string())
+            .unwrap_or_default();
+        let serving = Arc::new(Serving::new(registry, model, log.histories, as_of));
+
+        runtime(global)?.block_on(async {
+            let listener = self.listener(config.listen).await?;
+            let address = listener.local_addr()?;
+            let signal = rpc::shutdown_signal()?;
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let shutdown = async move {
+                tokio::select! {
+                    () = signal => {}
+                    _ = ended => {}
+                }
+            };
+            let server = tokio::spawn(rpc::serve(serving, listener, shutdown));
+            let answer = rpc::ask(address, &customer).await?;
+            global.format.print(
+                || text(&run, &answer, address, &customer),
+                || document(&run, &answer, address),
+            )?;
+            if self.exit {
+                // A server that has ended already needs no telling.
+                let _ = end.send(());
+                return Ok(server.await??);
+            }
+            output::note(global, "serving on; end it with Ctrl-C");
+            // Kept, not dropped: a dropped sender would end the server.
+            let served = server.await??;
+            drop(end);
+            Ok(served)
+        })
+    }
+
+    /// The usual address, or any free port where it is taken or nobody will connect later.
+    async fn listener(&self, usual: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        if self.exit {
+            return bind(any).await;
+        }
+        match bind(usual).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => bind(any).await,
+        }
+    }
+}
+
+fn text(
+    run: &train::Run,
+    answer: &pb::GetPredictionResponse,
+    address: SocketAddr,
+    customer: &str,
+) -> String {
+    let version = &run.trained.version;
+    let (churn, value) = trial_tables(&run.trained.evaluation);
+    format!(
+        "{}\n{churn}\n{value}\n{}\n\ncustomer {customer}, asked over gRPC on {address}:\n\n{}\n\
+         ask again with\n\n  grpcurl -plaintext -d '{{\"customer_id\": \"{customer}\"}}' {address} \
+         habitus.v1.PredictionService/GetPrediction\n\nor, without grpcurl, with \
+         examples/python/client.py {customer} {address}",
+        segment_table(&version.segment.catalogue, &version.rules.currency),
+        train::clock_line(&run.trained),
+        answer_table(answer),
+    )
+}
+
+fn document(
+    run: &train::Run,
+    answer: &pb::GetPredictionResponse,
+    address: SocketAddr,
+) -> serde_json::Value {
+    let rows = answer_rows(answer).into_iter();
+    json!({
+        "version": run.published.manifest.version,
+        "segments": run.trained.version.segment.catalogue,
+        "evaluation": run.trained.evaluation,
+        "address": address.to_string(),
+        "answer": rows.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn answer_table(answer: &pb::GetPredictionResponse) -> Table {
+    let mut table = Table::new(&["field", "answer"]);
+    for (field, value) in answer_rows(answer) {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        table.row(vec![field, value]);
+    }
+    table
+}
+
+/// The answer's fields as they came over the wire.
+fn answer_rows(answer: &pb::GetPredictionResponse) -> Vec<(String, serde_json::Value)> {
+    let prediction = answer.prediction.clone().unwrap_or_default();
+    let segment = prediction.segment.unwrap_or_default();
+    let value = prediction.value.unwrap_or_default();
+    let churn = prediction.churn.unwrap_or_default();
+    let reasons = churn.reasons.iter().map(|reason| {
+        format!("{} {} ({:+.2} log-odds)", reason.feature, number(reason.value, 2), reason.log_odds)
+    });
+    let ltv = value.ltv.map(money).unwrap_or_default();
+    let bounds = [value.ltv_low, value.ltv_high].map(|bound| bound.map(money).unwrap_or_default());
+    let rows = [
+        ("model_version", json!(prediction.model_version)),
+        ("segment_id", json!(segment.segment_id)),
+        ("segment_name", json!(segment.segment_name)),
+        ("segment_probability", json!(number(segment.probability, 3))),
+        ("ltv", json!(format!("{ltv} {} within {} days", value.currency_code, value.horizon_days))),
+        ("ltv_low .. ltv_high", json!(bounds.join(" .. "))),
+        ("churn_probability", json!(number(churn.probability, 4))),
+        ("churn_percentile", json!(number(churn.percentile, 4))),
+        ("reasons", json!(reasons.collect::<Vec<_>>().join(", "))),
+        ("request_id", json!(answer.request_id)),
+    ];
+    rows.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()
+}

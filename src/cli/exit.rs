@@ -1,0 +1,94 @@
+//! The one table from errors to exit codes.
+
+use crate::config::ConfigError;
+use crate::export::ExportError;
+use crate::ingest::IngestError;
+use crate::registry::RegistryError;
+use habitus_engine::domain::{RuleConflict, TimeError};
+use habitus_engine::features::SpecError;
+use habitus_engine::training::TrainError;
+use std::process::ExitCode;
+use thiserror::Error;
+
+const OTHER: u8 = 1;
+const USAGE: u8 = 2;
+const DATA: u8 = 3;
+
+/// What a subcommand itself refuses.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    #[error("{flag} arrives with a later version of habitus")]
+    NotYet { flag: &'static str },
+    #[error("the registry {registry} holds no model; `habitus train` makes one")]
+    NoModel { registry: String },
+    #[error("the registry holds several models ({}); choose one by --model", names.join(", "))]
+    SeveralModels { names: Vec<String> },
+    #[error("`{text}` is no model; write NAME, NAME@VERSION or NAME@ALIAS")]
+    ModelReference { text: String },
+    #[error("--events is needed to serve `{model}`; only the example brings its own log")]
+    EventsNeeded { model: String },
+    #[error("no row of the log is usable:\n{rows}")]
+    NoUsableRow { rows: String },
+    #[error("no usable event lies at or before the as-of {as_of}")]
+    AsOfTooEarly { as_of: String },
+}
+
+/// The exit code of an error, by the innermost cause that the table knows.
+pub fn code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(error.chain().find_map(known).unwrap_or(OTHER))
+}
+
+fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(error) = error.downcast_ref::<Refusal>() {
+        return Some(match error {
+            Refusal::NotYet { .. }
+            | Refusal::NoModel { .. }
+            | Refusal::SeveralModels { .. }
+            | Refusal::ModelReference { .. }
+            | Refusal::EventsNeeded { .. } => USAGE,
+            Refusal::NoUsableRow { .. } | Refusal::AsOfTooEarly { .. } => DATA,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<IngestError>() {
+        return Some(match error {
+            IngestError::Pattern { .. }
+            | IngestError::NoMatch { .. }
+            | IngestError::MissingColumn { .. }
+            | IngestError::DuplicateColumn { .. } => USAGE,
+            IngestError::Empty { .. } => DATA,
+            IngestError::Io { .. } => OTHER,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<TrainError>() {
+        return Some(match error {
+            TrainError::NoEvents { .. } | TrainError::Clock(_) => DATA,
+            TrainError::Spec(_) | TrainError::Encoder(_) | TrainError::TooManyClusters { .. } => {
+                USAGE
+            }
+            TrainError::Fit(_) => OTHER,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<RegistryError>() {
+        return Some(match error {
+            RegistryError::UnknownModel { .. }
+            | RegistryError::UnknownVersion { .. }
+            | RegistryError::NothingToRollBack { .. } => USAGE,
+            RegistryError::Damaged { .. } | RegistryError::Io { .. } => OTHER,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<ExportError>() {
+        return Some(match error {
+            ExportError::Extension { .. } | ExportError::DuplicateColumn { .. } => USAGE,
+            ExportError::Io { .. }
+            | ExportError::ColumnCount { .. }
+            | ExportError::ColumnKind { .. }
+            | ExportError::ColumnLength { .. }
+            | ExportError::NotFinite { .. } => OTHER,
+        });
+    }
+    let usage = error.is::<ConfigError>()
+        || error.is::<RuleConflict>()
+        || error.is::<TimeError>()
+        || error.is::<SpecError>();
+    usage.then_some(USAGE)
+}

@@ -1,0 +1,104 @@
+//! What several subcommands read the same way: a log, an as-of, a model.
+
+use super::Global;
+use super::exit::Refusal;
+use super::progress::Progress;
+use crate::config::Config;
+use crate::ingest::{self, Columns, Log, Source};
+use crate::registry::{Artefact, PRODUCTION, Registry};
+use habitus_engine::domain::{AsOf, EventRules};
+use std::path::PathBuf;
+
+/// Reads the log, with a progress bar over its bytes.
+pub fn read_log(
+    sources: &[Source],
+    columns: &Columns,
+    rules: &EventRules,
+    global: &Global,
+) -> anyhow::Result<Log> {
+    let total = sources.iter().filter_map(Source::size).sum();
+    let progress = Progress::of(total, "reading", true, global.quiet);
+    let log = ingest::read(sources, columns, rules, crate::clock::now(), &mut |bytes| {
+        progress.at(bytes)
+    })?;
+    Ok(log)
+}
+
+/// The as-of that was asked for, or the end of the newest accepted event's day. A log without an
+/// event by then is refused with the account of its rows.
+pub fn as_of(log: &Log, asked: Option<&str>, rules: &EventRules) -> anyhow::Result<AsOf> {
+    let Some(newest) = log.default_as_of(&rules.zone) else {
+        let whenever = rules.zone.as_of(crate::clock::now());
+        return Err(Refusal::NoUsableRow { rows: log.validation(whenever).to_string() }.into());
+    };
+    let as_of = match asked {
+        Some(text) => rules.zone.parse_as_of(text)?,
+        None => newest,
+    };
+    if log.histories.iter().all(|history| history.until(as_of).is_empty()) {
+        return Err(Refusal::AsOfTooEarly { as_of: as_of.day.to_string() }.into());
+    }
+    Ok(as_of)
+}
+
+/// Which model version answers: `--models` and `--model`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelChoice {
+    /// The registry's directory
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// NAME, NAME@VERSION or NAME@ALIAS; a name alone means its `production`
+    #[arg(long, value_name = "NAME[@VERSION|@ALIAS]")]
+    pub model: Option<String>,
+}
+
+impl ModelChoice {
+    /// Finds and loads the version.
+    pub fn load(&self, registry: &Registry) -> anyhow::Result<Artefact> {
+        let (name, reference) = match &self.model {
+            None => (only_name(registry)?, PRODUCTION),
+            Some(text) => match text.split_once('@') {
+                Some((name, reference)) if !name.is_empty() && !reference.is_empty() => {
+                    (name.to_owned(), reference)
+                }
+                None if !text.is_empty() => (text.clone(), PRODUCTION),
+                _ => return Err(Refusal::ModelReference { text: text.clone() }.into()),
+            },
+        };
+        Ok(registry.load(&name, reference)?)
+    }
+}
+
+fn only_name(registry: &Registry) -> anyhow::Result<String> {
+    let mut names = registry.names()?;
+    match (names.pop(), names.is_empty()) {
+        (None, _) => {
+            Err(Refusal::NoModel { registry: registry.root().display().to_string() }.into())
+        }
+        (Some(name), true) => Ok(name),
+        (Some(name), false) => {
+            names.push(name);
+            Err(Refusal::SeveralModels { names }.into())
+        }
+    }
+}
+
+/// The columns to read with a version: the configuration's where one is given, whose rules must
+/// then be the version's, and otherwise those that it was trained with.
+pub fn columns(artefact: &Artefact, config: Option<&Config>) -> anyhow::Result<Columns> {
+    match config {
+        Some(config) => {
+            artefact.version.rules.check_same(&config.training.rules)?;
+            Ok(config.columns.clone())
+        }
+        None => Ok(artefact.manifest.source.columns.clone()),
+    }
+}
+
+/// Refuses flags whose work arrives later, rather than ignore them.
+pub fn refuse_customers(customers: Option<&PathBuf>) -> anyhow::Result<()> {
+    match customers {
+        Some(_) => Err(Refusal::NotYet { flag: "--customers" }.into()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,120 @@
+//! `habitus serve`: answers over gRPC for the customers of a log in memory.
+
+use super::Global;
+use super::demo;
+use super::exit::Refusal;
+use super::input::{self, ModelChoice};
+use crate::config::{Config, Overrides};
+use crate::ingest::{self, Source};
+use crate::registry::Registry;
+use crate::rpc;
+use crate::serving::{LoadedModel, Serving};
+use anyhow::Context;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// The model that ships with habitus and may be served without naming a log.
+const EXAMPLE: &str = "example";
+
+/// Answer over gRPC
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// Event logs (CSV) whose customers are answered for; patterns are expanded
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with = "store")]
+    events: Vec<String>,
+    /// A store of histories; arrives with a later version
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// A customers file; arrives with a later version
+    #[arg(long, value_name = "FILE")]
+    customers: Option<PathBuf>,
+    /// Settings for reading the log and listening
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    choice: ModelChoice,
+    /// Where to listen; loopback unless told otherwise
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
+        input::refuse_customers(self.customers.as_ref())?;
+        if self.store.is_some() {
+            return Err(Refusal::NotYet { flag: "--store" }.into());
+        }
+        let overrides = Overrides {
+            models: self.choice.models.clone(),
+            listen: self.listen,
+            ..Overrides::default()
+        };
+        let config = Config::load(self.config.as_deref(), &overrides)?;
+        let registry = Registry::open(&config.models);
+        let artefact = self.choice.load(&registry)?;
+        let columns = input::columns(&artefact, self.config.as_ref().map(|_| &config))?;
+        let sources = self.sources(&artefact.manifest.name)?;
+        let model = LoadedModel::try_from(artefact)?;
+        let log = input::read_log(&sources, &columns, model.rules(), global)?;
+        let as_of = input::as_of(&log, None, model.rules())?;
+        if !global.quiet {
+            tracing::info!("the log:\n{}", log.validation(as_of));
+        }
+        let serving = Arc::new(Serving::new(registry, model, log.histories, as_of));
+        let runtime = runtime(global)?;
+        runtime.block_on(async {
+            let listener = bind(config.listen).await?;
+            let address = listener.local_addr()?;
+            let shutdown = rpc::shutdown_signal()?;
+            announce(&serving, address, global)?;
+            Ok(rpc::serve(serving, listener, shutdown).await?)
+        })
+    }
+
+    fn sources(&self, model: &str) -> anyhow::Result<Vec<Source>> {
+        if !self.events.is_empty() {
+            return Ok(ingest::sources(&self.events)?);
+        }
+        if model == EXAMPLE {
+            return Ok(vec![demo::orders()]);
+        }
+        Err(Refusal::EventsNeeded { model: model.to_owned() }.into())
+    }
+}
+
+/// A runtime with as many workers as threads were asked for.
+pub fn runtime(global: &Global) -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = global.threads {
+        builder.worker_threads(usize::from(threads));
+    }
+    builder.enable_all().build().context("starting the runtime")
+}
+
+/// Binds the address, naming it where that fails.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+}
+
+/// Says that clients may connect. Scripts wait for this line.
+fn announce(serving: &Serving, address: SocketAddr, global: &Global) -> anyhow::Result<()> {
+    let model = serving.served();
+    let customers = serving.n_customers();
+    global.format.print(
+        || {
+            let (name, version) = (model.name(), model.version());
+            format!("listening on {address}: {name}@{version} for {customers} customers")
+        },
+        || {
+            json!({
+                "listening": address.to_string(),
+                "name": model.name(),
+                "version": model.version(),
+                "customers": customers,
+            })
+        },
+    )
+}

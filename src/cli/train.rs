@@ -1,0 +1,157 @@
+//! `habitus train`: a log becomes a model version.
+
+use super::Global;
+use super::input;
+use super::progress::Progress;
+use crate::clock;
+use crate::config::{Config, Overrides};
+use crate::ingest::{self, Source, Validation};
+use crate::registry::{self, Draft, PRODUCTION, Published, Registry};
+use crate::report;
+use habitus_engine::training::{self, Trained};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Learn a model version from a log
+#[derive(Debug, clap::Args)]
+pub struct Train {
+    /// Settings; see `src/defaults.toml` for all of them
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Event logs (CSV); patterns are expanded
+    #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
+    events: Vec<String>,
+    /// A customers file; arrives with a later version
+    #[arg(long, value_name = "FILE")]
+    customers: Option<PathBuf>,
+    /// Nothing after this matters: RFC 3339, or a date, which means the end of that day
+    #[arg(long, value_name = "T")]
+    as_of: Option<String>,
+    /// Days ahead that value and churn speak of
+    #[arg(long, value_name = "N")]
+    horizon_days: Option<u32>,
+    /// The registry's directory
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// The model's name in the registry
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Make it the production version; the first version of a name becomes it anyway
+    #[arg(long)]
+    promote: bool,
+}
+
+impl Train {
+    pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
+        input::refuse_customers(self.customers.as_ref())?;
+        let overrides = Overrides {
+            name: self.name.clone(),
+            seed: self.seed,
+            horizon_days: self.horizon_days,
+            models: self.models.clone(),
+            listen: None,
+        };
+        let config = Config::load(Some(&self.config), &overrides)?;
+        let sources = ingest::sources(&self.events)?;
+        let run = train(&config, &sources, self.as_of.as_deref(), self.promote, global)?;
+        global.format.print(|| run.text(), || run.json())
+    }
+}
+
+/// A finished training run.
+pub struct Run {
+    pub trained: Trained,
+    pub published: Published,
+    validation: Validation,
+    promoted: bool,
+}
+
+/// Reads, trains, publishes, and sets the alias where it is asked for or nothing holds it yet.
+pub fn train(
+    config: &Config,
+    sources: &[Source],
+    as_of: Option<&str>,
+    promote: bool,
+    global: &Global,
+) -> anyhow::Result<Run> {
+    let settings = &config.training;
+    let log = input::read_log(sources, &config.columns, &settings.rules, global)?;
+    let as_of = input::as_of(&log, as_of, &settings.rules)?;
+    let validation = log.validation(as_of);
+    let progress = Progress::stages(global.quiet);
+    let trained = training::train(&log.histories, settings, as_of, &|stage| progress.stage(stage))?;
+    progress.stage("publishing");
+    let registry = Registry::open(&config.models);
+    let published = registry.publish(&Draft {
+        name: &config.name,
+        trained: &trained,
+        settings,
+        as_of,
+        counts: &validation.counts,
+        source: registry::Source {
+            files: sources.iter().map(Source::name).collect(),
+            columns: config.columns.clone(),
+        },
+        created_at: clock::now(),
+        threads: rayon::current_num_threads(),
+        report: &report::training_report(&config.name, &trained, &validation.to_string()),
+    })?;
+    let promoted = promote || !registry.aliases(&config.name)?.contains_key(PRODUCTION);
+    if promoted {
+        registry.set_alias(&config.name, PRODUCTION, &published.manifest.version, clock::now())?;
+    }
+    Ok(Run { trained, published, validation, promoted })
+}
+
+impl Run {
+    fn text(&self) -> String {
+        let manifest = &self.published.manifest;
+        let version = &self.trained.version;
+        let (churn, value) = report::trial_tables(&self.trained.evaluation);
+        format!(
+            "{}\n{}\n{churn}\n{value}\n{}\n\n{} {}@{}{}\nreport  {}",
+            self.validation,
+            report::segment_table(&version.segment.catalogue, &version.rules.currency),
+            clock_line(&self.trained),
+            if self.published.created { "version" } else { "equal version exists:" },
+            manifest.name,
+            manifest.version,
+            if self.promoted { " (production)" } else { "" },
+            self.published.directory.join("report.md").display(),
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let manifest = &self.published.manifest;
+        json!({
+            "name": manifest.name,
+            "version": manifest.version,
+            "digest": manifest.digest,
+            "created": self.published.created,
+            "production": self.promoted,
+            "directory": self.published.directory,
+            "rows": self.validation,
+            "segments": self.trained.version.segment.catalogue,
+            "evaluation": self.trained.evaluation,
+        })
+    }
+}
+
+/// Where the log was cut, in one line.
+pub fn clock_line(trained: &Trained) -> String {
+    let clock = &trained.evaluation.clock;
+    format!(
+        "fitted at {}, calibrated at {}, measured at {}, each on the {} days after{}",
+        clock.fit,
+        clock.calibrate,
+        clock.measure,
+        clock.window_days,
+        if trained.evaluation.bridged {
+            format!("; bridged to the horizon of {} days", clock.horizon_days)
+        } else {
+            String::new()
+        }
+    )
+}

@@ -1,0 +1,425 @@
+//! The only reader of settings: compiled-in defaults, then a file, then the environment, then
+//! flags. What comes out has no impossible values.
+
+use crate::ingest::Columns;
+use crate::registry::is_plain_name;
+use habitus_engine::domain::{Currency, EventKind, EventRules, Seed, TimeError, Zone};
+use habitus_engine::features::{Feature, FeatureSpec, SpecError, purchases};
+use habitus_engine::models::selection::{Family, SegmentationParams};
+use habitus_engine::training::TrainingSettings;
+use habitus_engine::version::Eligibility;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+const DEFAULTS: &str = include_str!("defaults.toml");
+const PREFIX: &str = "HABITUS_";
+/// Read by [`crate::telemetry`], not a setting of the program.
+pub const LOG_VARIABLE: &str = "HABITUS_LOG";
+
+/// Settings that hold together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub name: String,
+    pub columns: Columns,
+    pub training: TrainingSettings,
+    pub models: PathBuf,
+    pub listen: SocketAddr,
+}
+
+/// What flags may override.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pub name: Option<String>,
+    pub seed: Option<u64>,
+    pub horizon_days: Option<u32>,
+    pub models: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{origin}: {message}")]
+    Syntax { origin: String, message: String },
+    #[error("`{key}`: {message}")]
+    Key { key: String, message: String },
+    #[error("the variable {variable} is not valid UTF-8")]
+    NotUtf8 { variable: String },
+}
+
+impl Config {
+    /// Reads the defaults, the file where there is one, the environment and the flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file or the key's path.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?,
+            None => String::new(),
+        };
+        let origin = file.map_or_else(String::new, |path| path.display().to_string());
+        Config::from_texts(&text, &origin, environment()?, overrides)
+    }
+
+    /// The same from a text in memory, without the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn from_text(text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+        Config::from_texts(text, "the configuration", Vec::new(), overrides)
+    }
+
+    fn from_texts(
+        text: &str,
+        origin: &str,
+        environment: Vec<(String, String)>,
+        overrides: &Overrides,
+    ) -> Result<Config, ConfigError> {
+        let mut merged = table(DEFAULTS, "the defaults")?;
+        merge(&mut merged, table(text, origin)?);
+        for (variable, value) in environment {
+            merge(&mut merged, variable_as_table(&variable, &value));
+        }
+        let raw: RawConfig =
+            serde_path_to_error::deserialize(toml::Value::Table(merged)).map_err(|error| {
+                ConfigError::Key {
+                    key: error.path().to_string(),
+                    message: error.inner().message().to_owned(),
+                }
+            })?;
+        raw.check(overrides)
+    }
+}
+
+/// The settings as they are written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    data: RawData,
+    model: RawModel,
+    segments: RawSegments,
+    features: RawFeatures,
+    registry: RawRegistry,
+    serve: RawServe,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawData {
+    zone: String,
+    currency: String,
+    currency_digits: u8,
+    default_kind: EventKind,
+    time_format: Option<String>,
+    kinds: BTreeMap<String, EventKind>,
+    columns: Columns,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    name: String,
+    seed: u64,
+    horizon_days: u32,
+    min_age_days: u32,
+    lost_after_days: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSegments {
+    family: Family,
+    k: RawK,
+    features: Vec<String>,
+    n_init: u32,
+    max_iter: u32,
+    tol: f64,
+    reg_covar: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a number of clusters, or { min = .., max = .. }")]
+enum RawK {
+    Fixed(usize),
+    Range(KRange),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KRange {
+    min: usize,
+    max: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFeatures {
+    pack: Pack,
+    list: Vec<Feature>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Pack {
+    Purchases,
+    None,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegistry {
+    path: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServe {
+    listen: SocketAddr,
+}
+
+/// A decade: longer horizons are no forecast, and days must fit the calendar.
+const MOST_DAYS: u32 = 3_660;
+/// Past this many clusters nobody can name them, and a typing error is likelier.
+const MOST_CLUSTERS: usize = 1_000;
+
+impl RawConfig {
+    fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let name = overrides.name.clone().unwrap_or(self.model.name);
+        let plain = "use lower-case letters, digits, `-`, `_` and dots";
+        refuse(!is_plain_name(&name), "model.name", || format!("`{name}` is no name; {plain}"))?;
+        let horizon_days = overrides.horizon_days.unwrap_or(self.model.horizon_days);
+        for (key, days) in [
+            ("model.horizon_days", horizon_days),
+            ("model.lost_after_days", self.model.lost_after_days.unwrap_or(1)),
+        ] {
+            refuse(!(1..=MOST_DAYS).contains(&days), key, || {
+                format!("{days} days are not possible; 1 to {MOST_DAYS} are")
+            })?;
+        }
+        let min_age_days = self.model.min_age_days;
+        refuse(min_age_days > MOST_DAYS, "model.min_age_days", || {
+            format!("{min_age_days} days are not possible; 0 to {MOST_DAYS} are")
+        })?;
+        let spec = self.features.spec()?;
+        let segmentation = self.segments.params()?;
+        for feature in &self.segments.features {
+            refuse(!spec.names().contains(feature), "segments.features", || {
+                format!("`{feature}` is not among the features: {}", spec.names().join(", "))
+            })?;
+        }
+        Ok(Config {
+            name,
+            columns: self.data.columns.clone(),
+            training: TrainingSettings {
+                rules: self.data.rules()?,
+                eligibility: Eligibility {
+                    min_age_days,
+                    lost_after_days: self.model.lost_after_days,
+                },
+                horizon_days,
+                seed: Seed(overrides.seed.unwrap_or(self.model.seed)),
+                spec,
+                segmentation,
+                segment_features: self.segments.features,
+            },
+            models: overrides.models.clone().unwrap_or(self.registry.path),
+            listen: overrides.listen.unwrap_or(self.serve.listen),
+        })
+    }
+}
+
+impl RawData {
+    fn rules(self) -> Result<EventRules, ConfigError> {
+        let zone = Zone::named(&self.zone)
+            .map_err(|error: TimeError| key_error("data.zone", error.to_string()))?;
+        refuse(self.currency_digits > 6, "data.currency_digits", || {
+            format!("{} digits are not possible; 0 to 6 are", self.currency_digits)
+        })?;
+        let code = self.currency;
+        refuse(
+            !(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())),
+            "data.currency",
+            || format!("`{code}` is no ISO 4217 code such as EUR"),
+        )?;
+        Ok(EventRules {
+            zone,
+            currency: Currency { code, digits: self.currency_digits },
+            time_format: self.time_format,
+            default_kind: self.default_kind,
+            kinds: self.kinds,
+        })
+    }
+}
+
+impl RawFeatures {
+    fn spec(&self) -> Result<FeatureSpec, ConfigError> {
+        let mut features = match self.pack {
+            Pack::Purchases => purchases().0,
+            Pack::None => Vec::new(),
+        };
+        features.extend(self.list.iter().cloned());
+        let spec = FeatureSpec(features);
+        spec.check().map_err(|error: SpecError| key_error("features", error.to_string()))?;
+        Ok(spec)
+    }
+}
+
+impl RawSegments {
+    fn params(&self) -> Result<SegmentationParams, ConfigError> {
+        let (k_min, k_max) = match self.k {
+            RawK::Fixed(k) => (k, k),
+            RawK::Range(KRange { min, max }) => (min, max),
+        };
+        refuse(k_min < 1 || k_max < k_min || k_max > MOST_CLUSTERS, "segments.k", || {
+            format!("{k_min} to {k_max} clusters are not possible; 1 to {MOST_CLUSTERS} are")
+        })?;
+        for (key, value) in [("segments.tol", self.tol), ("segments.reg_covar", self.reg_covar)] {
+            refuse(!(value.is_finite() && value > 0.0), key, || format!("{value} is not above 0"))?;
+        }
+        for (key, value) in [("segments.n_init", self.n_init), ("segments.max_iter", self.max_iter)]
+        {
+            refuse(!(1..=100_000).contains(&value), key, || {
+                format!("{value} is not possible; 1 to 100000 are")
+            })?;
+        }
+        Ok(SegmentationParams {
+            family: self.family,
+            k_min,
+            k_max,
+            n_init: self.n_init,
+            max_iter: self.max_iter,
+            tol: self.tol,
+            reg_covar: self.reg_covar,
+        })
+    }
+}
+
+fn refuse(
+    impossible: bool,
+    key: &str,
+    message: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
+    if impossible { Err(key_error(key, message())) } else { Ok(()) }
+}
+
+fn key_error(key: &str, message: String) -> ConfigError {
+    ConfigError::Key { key: key.to_owned(), message }
+}
+
+fn table(text: &str, origin: &str) -> Result<toml::Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        origin: origin.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// Overrides key by key; tables are merged, everything else is replaced.
+fn merge(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => merge(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// The variables that name a setting, in a fixed order.
+#[expect(clippy::disallowed_methods, reason = "this is the only reader of the environment")]
+fn environment() -> Result<Vec<(String, String)>, ConfigError> {
+    let mut variables = Vec::new();
+    for (variable, value) in std::env::vars_os() {
+        let Some(variable) = variable.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        if variable != LOG_VARIABLE {
+            let value = value
+                .into_string()
+                .map_err(|_| ConfigError::NotUtf8 { variable: variable.to_owned() })?;
+            variables.push((variable.to_owned(), value));
+        }
+    }
+    variables.sort();
+    Ok(variables)
+}
+
+/// The filter of the log, where one is set.
+#[expect(clippy::disallowed_methods, reason = "this is the only reader of the environment")]
+pub fn log_filter() -> Option<String> {
+    std::env::var(LOG_VARIABLE).ok()
+}
+
+/// `HABITUS_MODEL__HORIZON_DAYS=30` as `{ model = { horizon_days = 30 } }`. A value that is not
+/// TOML is a plain string.
+fn variable_as_table(variable: &str, text: &str) -> toml::Table {
+    let value = format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()));
+    let path = variable.trim_start_matches(PREFIX).to_ascii_lowercase();
+    let mut keys = path.split("__").collect::<Vec<_>>().into_iter().rev();
+    let innermost = keys.next().unwrap_or_default().to_owned();
+    keys.fold(toml::Table::from_iter([(innermost, value)]), |table, key| {
+        toml::Table::from_iter([(key.to_owned(), toml::Value::Table(table))])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::from_text(text, &Overrides::default())
+    }
+
+    #[test]
+    fn the_defaults_are_possible() {
+        let config = load("").unwrap();
+        assert_eq!(config.training.horizon_days, 90);
+        assert!(config.listen.ip().is_loopback());
+        assert!(config.training.spec.0.len() <= 12);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_key() {
+        for (text, key) in [
+            ("[data]\nzome = 'UTC'", "data.zome"),
+            ("[data]\nzone = 'Mars'", "data.zone"),
+            ("[data]\ncurrency = 'dollars'", "data.currency"),
+            ("[data.columns]\ncustomer = 7", "data.columns.customer"),
+            ("[model]\nhorizon_days = 0", "model.horizon_days"),
+            ("[model]\nname = '../up'", "model.name"),
+            ("[segments]\nk = 0", "segments.k"),
+            ("[segments]\nk = { min = 5, max = 2 }", "segments.k"),
+            ("[segments]\nfeatures = ['shoe_size']", "segments.features"),
+            ("[segments]\ntol = nan", "segments.tol"),
+            ("[features]\npack = 'none'", "features"),
+            ("surprise = 1", "surprise"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_and_variables_win_over_the_file() {
+        let variables = vec![("HABITUS_MODEL__SEED".to_owned(), "7".to_owned())];
+        let overrides = Overrides { horizon_days: Some(30), ..Overrides::default() };
+        let text = "[model]\nseed = 1\nhorizon_days = 60\nname = 'shop'";
+        let config = Config::from_texts(text, "test", variables, &overrides).unwrap();
+        assert_eq!(config.training.seed, Seed(7));
+        assert_eq!(config.training.horizon_days, 30);
+        assert_eq!(config.name, "shop");
+        let unknown = vec![("HABITUS_MODLE__SEED".to_owned(), "7".to_owned())];
+        let error = Config::from_texts("", "test", unknown, &overrides).unwrap_err();
+        assert!(error.to_string().contains("modle"), "{error}");
+    }
+}

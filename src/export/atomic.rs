@@ -1,0 +1,71 @@
+//! A file that appears under its name only when it is whole.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::{Builder, NamedTempFile};
+
+/// A temporary file beside its target. Dropped, it is gone and the target is untouched.
+pub(super) struct AtomicFile {
+    target: PathBuf,
+    directory: PathBuf,
+    temporary: NamedTempFile,
+}
+
+impl AtomicFile {
+    /// The temporary file stands in the target's directory, because a rename is atomic only inside
+    /// one file system.
+    pub(super) fn create(target: &Path) -> io::Result<AtomicFile> {
+        // Renaming over a directory fails too, but only after all the work.
+        if target.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let directory = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut builder = Builder::new();
+        builder.prefix(".habitus-").suffix(".part");
+        share_as_usual(&mut builder);
+        let temporary = builder.tempfile_in(&directory)?;
+        Ok(AtomicFile { target: target.to_owned(), directory, temporary })
+    }
+
+    /// A handle to write through.
+    pub(super) fn handle(&self) -> io::Result<File> {
+        self.temporary.as_file().try_clone()
+    }
+
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Puts the file under its name, and on the disk: first its bytes, then the name.
+    pub(super) fn publish(self) -> io::Result<()> {
+        self.temporary.as_file().sync_all()?;
+        self.temporary.persist(&self.target).map_err(|error| error.error)?;
+        sync_directory(&self.directory)
+    }
+}
+
+/// Temporary files are closed to other users; a published one has the permissions that any created
+/// file has under the user's mask.
+#[cfg(unix)]
+fn share_as_usual(builder: &mut Builder<'_, '_>) {
+    use std::os::unix::fs::PermissionsExt;
+    builder.permissions(std::fs::Permissions::from_mode(0o666));
+}
+
+#[cfg(not(unix))]
+fn share_as_usual(_builder: &mut Builder<'_, '_>) {}
+
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Elsewhere a directory is no file that could be opened and synced.
+#[cfg(not(unix))]
+fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! Tables to files, atomically: a reader finds the old file or the whole new one, never a part.
+//!
+//! `schema` says what a table is, `writer` checks batches and hands them on, `format` chooses by
+//! the file's extension, one file per format does the rest, and `atomic` publishes. Memory holds one
+//! batch, however long the table.
+//!
+//! What is absent: numbers that are not finite. A value that does not exist is `None`, which every
+//! format can say: an empty field, `null`, a null of Parquet.
+
+mod atomic;
+mod csv;
+mod error;
+mod format;
+mod ndjson;
+mod parquet;
+mod schema;
+mod writer;
+
+pub use error::ExportError;
+pub use schema::{Column, ColumnKind, Schema};
+pub use writer::TableWriter;

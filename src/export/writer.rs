@@ -1,0 +1,224 @@
+//! The one way to write a table: create, batches, finish.
+
+use super::atomic::AtomicFile;
+use super::format::{Format, Table};
+use super::{Column, ExportError, Schema};
+use std::io;
+use std::path::Path;
+
+/// A table on its way to a file. Until [`TableWriter::finish`] the file of that name, if there is
+/// one, stays as it is; dropped before, the writer leaves nothing behind.
+pub struct TableWriter {
+    schema: Schema,
+    table: Table,
+    file: AtomicFile,
+    n_rows: u64,
+}
+
+impl TableWriter {
+    /// Starts a table in the format of the path's extension: `csv`, `parquet` or `ndjson`.
+    ///
+    /// # Errors
+    /// [`ExportError::Extension`], [`ExportError::DuplicateColumn`], or [`ExportError::Io`] where
+    /// the directory cannot be written to.
+    pub fn create(path: &Path, schema: Schema) -> Result<TableWriter, ExportError> {
+        let format = Format::of(path)?;
+        schema.check_names()?;
+        let failed = |source| io_error(path, source);
+        let file = AtomicFile::create(path).map_err(failed)?;
+        let handle = file.handle().map_err(failed)?;
+        let table = Table::start(format, handle, &schema).map_err(failed)?;
+        Ok(TableWriter { schema, table, file, n_rows: 0 })
+    }
+
+    /// Appends a batch: the columns of the schema, all of the same length. After an
+    /// [`ExportError::Io`] the writer is to be dropped.
+    ///
+    /// # Errors
+    /// [`ExportError`] where the batch does not fit the schema, then nothing of it is written, or
+    /// the disk refuses it.
+    pub fn write(&mut self, columns: Vec<Column>) -> Result<(), ExportError> {
+        let n_rows = self.schema.check_batch(&columns)?;
+        self.table
+            .write(&self.schema, columns, n_rows)
+            .map_err(|source| io_error(self.file.target(), source))?;
+        self.n_rows += n_rows as u64;
+        Ok(())
+    }
+
+    /// Publishes the file under its name and returns how many rows it has.
+    ///
+    /// # Errors
+    /// [`ExportError::Io`].
+    pub fn finish(self) -> Result<u64, ExportError> {
+        let TableWriter { table, file, n_rows, .. } = self;
+        let target = file.target().to_owned();
+        table.finish().and_then(|()| file.publish()).map_err(|source| io_error(&target, source))?;
+        Ok(n_rows)
+    }
+}
+
+fn io_error(file: &Path, source: io::Error) -> ExportError {
+    ExportError::Io { file: file.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ColumnKind;
+    use super::*;
+    use polars::prelude::{ParquetReader, SerReader};
+    use std::fs::{self, File};
+
+    fn schema() -> Schema {
+        Schema::new([
+            ("id", ColumnKind::Text),
+            ("churn_probability", ColumnKind::Float),
+            ("n_orders", ColumnKind::Integer),
+        ])
+    }
+
+    fn batches() -> [Vec<Column>; 2] {
+        [
+            vec![
+                Column::Text(vec![Some("a,\"b\"".into()), None]),
+                Column::Float(vec![Some(0.1), None]),
+                Column::Integer(vec![Some(-3), None]),
+            ],
+            vec![
+                Column::Text(vec![Some("ü\n".into())]),
+                Column::Float(vec![Some(12.0)]),
+                Column::Integer(vec![Some(i64::MAX)]),
+            ],
+        ]
+    }
+
+    fn written(path: &Path) -> u64 {
+        let mut writer = TableWriter::create(path, schema()).unwrap();
+        for batch in batches() {
+            writer.write(batch).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn names_in(directory: &Path) -> Vec<String> {
+        fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn csv_has_a_header_and_empty_fields_for_nulls() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scores.csv");
+        assert_eq!(written(&path), 3);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "id,churn_probability,n_orders\n\"a,\"\"b\"\"\",0.1,-3\n,,\n\"ü\n\",12,9223372036854775807\n"
+        );
+    }
+
+    #[test]
+    fn ndjson_has_its_keys_in_order_and_null_for_nulls() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scores.ndjson");
+        assert_eq!(written(&path), 3);
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                r#"{"id":"a,\"b\"","churn_probability":0.1,"n_orders":-3}"#,
+                r#"{"id":null,"churn_probability":null,"n_orders":null}"#,
+                r#"{"id":"ü\n","churn_probability":12.0,"n_orders":9223372036854775807}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn parquet_reads_back_with_its_nulls() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scores.parquet");
+        assert_eq!(written(&path), 3);
+        let frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
+        let names: Vec<&str> =
+            frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["id", "churn_probability", "n_orders"]);
+        let ids = frame.column("id").unwrap().str().unwrap();
+        let churn = frame.column("churn_probability").unwrap().f64().unwrap();
+        let orders = frame.column("n_orders").unwrap().i64().unwrap();
+        let rows: Vec<_> =
+            (0..3).map(|row| (ids.get(row), churn.get(row), orders.get(row))).collect();
+        assert_eq!(
+            rows,
+            [
+                (Some("a,\"b\""), Some(0.1), Some(-3)),
+                (None, None, None),
+                (Some("ü\n"), Some(12.0), Some(i64::MAX)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_table_without_rows_has_its_columns() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["none.csv", "none.ndjson", "none.parquet"] {
+            let writer = TableWriter::create(&directory.path().join(name), schema()).unwrap();
+            assert_eq!(writer.finish().unwrap(), 0);
+        }
+        let text = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(text("none.csv"), "id,churn_probability,n_orders\n");
+        assert_eq!(text("none.ndjson"), "");
+        let file = File::open(directory.path().join("none.parquet")).unwrap();
+        assert_eq!(ParquetReader::new(file).finish().unwrap().shape(), (0, 3));
+    }
+
+    #[test]
+    fn a_dropped_writer_leaves_the_old_file_and_nothing_else() {
+        for name in ["scores.csv", "scores.ndjson", "scores.parquet"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            fs::write(&path, "old").unwrap();
+            let mut writer = TableWriter::create(&path, schema()).unwrap();
+            for batch in batches() {
+                writer.write(batch).unwrap();
+            }
+            drop(writer);
+            assert_eq!(names_in(directory.path()), [name]);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        }
+    }
+
+    #[test]
+    fn a_finished_writer_replaces_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scores.csv");
+        fs::write(&path, "old").unwrap();
+        written(&path);
+        assert!(fs::read_to_string(&path).unwrap().starts_with("id,"));
+        assert_eq!(names_in(directory.path()), ["scores.csv"]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        fs::create_dir(directory.path().join("taken.csv")).unwrap();
+        for name in ["absent/scores.csv", "file/scores.csv", "taken.csv"] {
+            let path = directory.path().join(name);
+            let error = TableWriter::create(&path, schema()).err().unwrap();
+            assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_refused_and_the_table_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scores.csv");
+        let mut writer = TableWriter::create(&path, schema()).unwrap();
+        assert!(matches!(writer.write(vec![]), Err(ExportError::ColumnCount { got: 0, need: 3 })));
+        let [batch, _] = batches();
+        writer.write(batch).unwrap();
+        assert_eq!(writer.finish().unwrap(), 2);
+    }
+}

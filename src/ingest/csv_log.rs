@@ -1,0 +1,185 @@
+//! A CSV log, record by record, so that memory holds one row and a bad row costs only itself.
+//!
+//! The exception is a quotation mark that opens a field and is never closed: by the rules of CSV
+//! the lines up to the next mark are then one row. It is counted as that, and its example shows
+//! where the mark stands.
+
+use super::log::Collector;
+use super::{Columns, Example, IngestError, Source, excerpt};
+use csv::{ByteRecord, Position, ReaderBuilder};
+use std::io::{self, BufRead, BufReader};
+
+/// How much is read from a file at once.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// How often progress is told.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// Reads one source into the collector and returns how many bytes it had.
+///
+/// # Errors
+/// [`IngestError`] where the file cannot be read, is empty, or lacks a mapped column.
+pub(super) fn read(
+    source: &Source,
+    columns: &Columns,
+    collector: &mut Collector<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64, IngestError> {
+    let file = source.name();
+    let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, source.open()?);
+    let has_crlf = ends_lines_with_crlf(input.fill_buf().map_err(failed)?);
+    // The header is read as an ordinary record, because an empty file must be told from one that
+    // holds nothing but a header. The reader itself skips a byte order mark.
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input);
+    let mut record = ByteRecord::new();
+    if !reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
+        return Err(IngestError::Empty { file: file.clone() });
+    }
+    let layout = columns.locate(&record, &file)?;
+    let mut told = 0;
+    while reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
+        let example = || Example {
+            file: file.clone(),
+            line: line_of(&record, has_crlf),
+            text: excerpt::row(&record),
+        };
+        match layout.raw(&record) {
+            Ok(raw) => collector.take(&raw, example),
+            Err(rejection) => collector.reject(rejection, None, example),
+        }
+        let bytes = reader.position().byte();
+        if bytes - told >= PROGRESS_BYTES {
+            told = bytes;
+            progress(bytes);
+        }
+    }
+    let bytes = reader.position().byte();
+    progress(bytes);
+    Ok(bytes)
+}
+
+/// Whether the first line ends with CR LF; the other lines are taken to end alike.
+fn ends_lines_with_crlf(start: &[u8]) -> bool {
+    let end = start.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    start[..end].ends_with(b"\r")
+}
+
+/// The line on which a record starts (or the first of the blank lines before it).
+///
+/// The reader ends a record at its CR and leaves the LF to the next one, so that it is a line
+/// behind where lines end with both.
+fn line_of(record: &ByteRecord, has_crlf: bool) -> u64 {
+    record.position().map_or(0, Position::line) + u64::from(has_crlf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{as_of, columns, log, log_of, rules};
+    use super::super::{Columns, IngestError, Log, Source, read};
+    use habitus_engine::domain::{Money, Rejection, Timestamp, fingerprint};
+    use std::path::PathBuf;
+
+    const HEADER: &str = "id,date,amount\n";
+
+    fn with_header(rows: &str) -> Log {
+        log(&format!("{HEADER}{rows}")).unwrap()
+    }
+
+    fn rejected(log: &Log) -> Vec<(Rejection, u64)> {
+        log.counts(as_of("2020-01-01")).rejected.into_iter().collect()
+    }
+
+    #[test]
+    fn a_ragged_row_costs_only_itself() {
+        let log = with_header("1,1997-01-01,5\n2,1997-01-02,1,5\n3\n4,1997-01-03,6\n");
+        assert_eq!(rejected(&log), [(Rejection::Ragged, 2)]);
+        let customers: Vec<&str> = log.histories.iter().map(|h| h.customer().as_str()).collect();
+        assert_eq!(customers, ["1", "4"]);
+    }
+
+    #[test]
+    fn a_row_that_is_not_utf8_costs_only_itself() {
+        let log = log_of(b"id,date,amount\n\xff,1997-01-01,5\n2,1997-01-02,5\n").unwrap();
+        assert_eq!(rejected(&log), [(Rejection::NotUtf8, 1)]);
+        assert_eq!(log.histories.len(), 1);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        for text in [
+            "\u{feff}id,date,amount\n1,1997-01-01,5\n",
+            "\u{feff}\"id\",date,amount\n1,1997-01-01,5\n",
+        ] {
+            assert_eq!(log(text).unwrap().histories.len(), 1);
+        }
+    }
+
+    #[test]
+    fn quotes_hold_commas_and_newlines() {
+        let columns = Columns { item: Some("item".into()), ..columns() };
+        let text = "id,date,amount,item\n\"a,b\",1997-01-01,5,\"two\nlines, \"\"quoted\"\"\"\n2,1997-01-02,x,y\n";
+        let sources = [Source::Bytes { name: "log.csv".into(), bytes: text.as_bytes().into() }];
+        let log = read(&sources, &columns, &rules(), Timestamp(i64::MAX), &mut |_| ()).unwrap();
+        assert_eq!(log.histories[0].customer().as_str(), "a,b");
+        let event = &log.histories[0].events()[0];
+        assert_eq!(event.amount, Some(Money(500)));
+        let item = event.details.as_ref().and_then(|details| details.item.as_deref());
+        assert_eq!(item, Some("two\nlines, \"quoted\""));
+        let examples = log.validation(as_of("2020-01-01")).rejected_examples;
+        assert_eq!(examples[&Rejection::UnreadableAmount][0].line, 4);
+    }
+
+    #[test]
+    fn lines_are_counted_under_either_line_end() {
+        for end in ["\n", "\r\n"] {
+            let text =
+                ["id,date,amount", "1,1997-01-01,x", "1,1997-01-01,5", "1,1997-01-01,y"].join(end);
+            let examples = log(&text).unwrap().validation(as_of("2020-01-01")).rejected_examples;
+            let lines: Vec<u64> =
+                examples[&Rejection::UnreadableAmount].iter().map(|example| example.line).collect();
+            assert_eq!(lines, [2, 4]);
+        }
+    }
+
+    #[test]
+    fn a_missing_column_an_empty_file_and_a_lone_header_differ() {
+        assert!(matches!(log("id,day,amount\n"), Err(IngestError::MissingColumn { .. })));
+        for text in ["", "\n\n", "\u{feff}"] {
+            assert!(matches!(log(text), Err(IngestError::Empty { file }) if file == "log.csv"));
+        }
+        for text in ["id,date,amount\n", "id,date,amount"] {
+            let log = log(text).unwrap();
+            assert!(log.histories.is_empty());
+            assert_eq!((log.newest, log.counts(as_of("2020-01-01")).rows), (None, 0));
+        }
+    }
+
+    #[test]
+    fn a_directory_in_place_of_a_file_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = [Source::Path(PathBuf::from(directory.path()))];
+        let result = read(&sources, &columns(), &rules(), Timestamp(0), &mut |_| ());
+        assert!(matches!(result, Err(IngestError::Io { file, .. }) if file == sources[0].name()));
+    }
+
+    #[test]
+    fn shuffled_rows_and_files_give_the_same_histories() {
+        let rows = ["1,1997-01-01,5", "1,1997-01-01,4", "2,1997-03-01,7", "1,1996-05-05,2"];
+        let forward = with_header(&format!("{}\n", rows.join("\n")));
+        let source = |rows: &[&str]| Source::Bytes {
+            name: "part.csv".into(),
+            bytes: format!("{HEADER}{}\n", rows.join("\n")).into_bytes().into(),
+        };
+        let parts = [source(&[rows[3], rows[2]]), source(&[rows[1], rows[0]])];
+        let mut told = Vec::new();
+        let now = Timestamp(i64::MAX);
+        let backward =
+            read(&parts, &columns(), &rules(), now, &mut |bytes| told.push(bytes)).unwrap();
+        assert_eq!(forward.histories, backward.histories);
+        let end = as_of("2020-01-01");
+        assert_eq!(fingerprint(&forward.histories, end), fingerprint(&backward.histories, end));
+        let total: u64 = parts.iter().filter_map(Source::size).sum();
+        assert_eq!(told.last(), Some(&total));
+    }
+}

@@ -1,0 +1,28 @@
+//! Why a log could not be read at all. What is wrong with single rows is counted, not raised.
+
+use std::io;
+use thiserror::Error;
+
+/// A fault of the command line, the column map or a whole file.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    #[error("`{pattern}` is no pattern for file names")]
+    Pattern { pattern: String, source: glob::PatternError },
+    #[error("no file matches `{pattern}`")]
+    NoMatch { pattern: String },
+    #[error("cannot read `{file}`")]
+    Io { file: String, source: io::Error },
+    #[error("`{file}` is empty: it has no header")]
+    Empty { file: String },
+    #[error(
+        "`{file}` has no column `{column}`, which should hold the {field}; its columns are: {}",
+        .present.join(", ")
+    )]
+    MissingColumn { file: String, field: &'static str, column: String, present: Vec<String> },
+    #[error(
+        "`{file}` names the column `{column}`, which should hold the {field}, more than once; \
+         its columns are: {}",
+        .present.join(", ")
+    )]
+    DuplicateColumn { file: String, field: &'static str, column: String, present: Vec<String> },
+}

@@ -1,0 +1,138 @@
+//! Where logs come from: files named by patterns, or bytes already in memory.
+
+use super::IngestError;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// One log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    Path(PathBuf),
+    /// A log in memory, such as the one compiled in for the demonstration.
+    Bytes { name: String, bytes: Cow<'static, [u8]> },
+}
+
+impl Source {
+    /// What messages call it.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Path(path) => path.display().to_string(),
+            Source::Bytes { name, .. } => name.clone(),
+        }
+    }
+
+    /// Its size in bytes, where that is known beforehand (a pipe has none).
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Source::Path(path) => {
+                path.metadata().ok().filter(|file| file.is_file()).map(|file| file.len())
+            }
+            Source::Bytes { bytes, .. } => Some(bytes.len() as u64),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Box<dyn Read + '_>, IngestError> {
+        match self {
+            Source::Path(path) => match File::open(path) {
+                Ok(file) => Ok(Box::new(file)),
+                Err(source) => Err(IngestError::Io { file: self.name(), source }),
+            },
+            Source::Bytes { bytes, .. } => Ok(Box::new(&bytes[..])),
+        }
+    }
+}
+
+/// The files that match any of the patterns, sorted by path. A file that several patterns or links
+/// lead to counts once, because its rows happened once.
+///
+/// # Errors
+/// [`IngestError::NoMatch`] where a pattern matches no file, [`IngestError::Pattern`] where it is
+/// none, [`IngestError::Io`] where a directory cannot be listed.
+pub fn sources(patterns: &[String]) -> Result<Vec<Source>, IngestError> {
+    let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    for pattern in patterns {
+        let paths = matches(pattern)?;
+        if paths.is_empty() {
+            return Err(IngestError::NoMatch { pattern: pattern.clone() });
+        }
+        for path in paths {
+            // A pipe has no canonical path and is its own identity.
+            let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
+            found.entry(identity).or_insert(path);
+        }
+    }
+    let mut paths: Vec<PathBuf> = found.into_values().collect();
+    paths.sort_unstable();
+    Ok(paths.into_iter().map(Source::Path).collect())
+}
+
+fn matches(pattern: &str) -> Result<Vec<PathBuf>, IngestError> {
+    // A name that exists is taken as it is, so that `log[1].csv` needs no escapes.
+    let literal = Path::new(pattern);
+    if literal.exists() && !literal.is_dir() {
+        return Ok(vec![literal.to_owned()]);
+    }
+    let found = glob::glob(pattern)
+        .map_err(|source| IngestError::Pattern { pattern: pattern.to_owned(), source })?;
+    let mut paths = Vec::new();
+    for path in found {
+        let path = path.map_err(|error| IngestError::Io {
+            file: error.path().display().to_string(),
+            source: error.into(),
+        })?;
+        if !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn pattern(directory: &Path, name: &str) -> String {
+        directory.join(name).display().to_string()
+    }
+
+    #[test]
+    fn patterns_give_sorted_files_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["b.csv", "a.csv", "log[1].csv", "other.txt"] {
+            fs::write(directory.path().join(name), "x").unwrap();
+        }
+        fs::create_dir(directory.path().join("c.csv")).unwrap();
+        let patterns =
+            ["*.csv", "a.csv", "./b.csv", "log[1].csv"].map(|name| pattern(directory.path(), name));
+        let names: Vec<String> = sources(&patterns)
+            .unwrap()
+            .iter()
+            .map(|source| source.name().rsplit('/').next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(names, ["a.csv", "b.csv", "log[1].csv"]);
+    }
+
+    #[test]
+    fn a_pattern_without_a_file_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("logs")).unwrap();
+        for name in ["*.csv", "absent.csv", "logs"] {
+            let pattern = pattern(directory.path(), name);
+            let error = sources(std::slice::from_ref(&pattern)).unwrap_err();
+            assert_eq!(error.to_string(), format!("no file matches `{pattern}`"));
+        }
+        assert!(matches!(sources(&["a***".into()]), Err(IngestError::Pattern { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_named() {
+        let gone = Source::Path(PathBuf::from("no/such/log.csv"));
+        assert_eq!(gone.open().err().unwrap().to_string(), "cannot read `no/such/log.csv`");
+        assert_eq!(gone.size(), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! Names that point at versions, and how they came to.
+
+use super::files::{self, io};
+use super::{Registry, RegistryError};
+use habitus_engine::domain::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+const HISTORY: &str = "history.ndjson";
+
+/// One change of an alias, as the history keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Change {
+    at: Timestamp,
+    alias: String,
+    action: Action,
+    version: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Set,
+    RollBack,
+}
+
+impl Registry {
+    /// The aliases of a model and the versions they mean.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn aliases(&self, name: &str) -> Result<BTreeMap<String, String>, RegistryError> {
+        let directory = self.alias_directory(name);
+        let mut aliases = BTreeMap::new();
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(aliases),
+            Err(error) => return Err(io(&directory)(error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(io(&directory))?.path();
+            let Some(alias) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if alias != HISTORY && super::is_plain_name(alias) {
+                let version = fs::read_to_string(&path).map_err(io(&path))?;
+                aliases.insert(alias.to_owned(), version.trim().to_owned());
+            }
+        }
+        Ok(aliases)
+    }
+
+    /// Points an alias at a version, in one step.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownVersion`], [`RegistryError::Io`].
+    pub fn set_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        version: &str,
+        at: Timestamp,
+    ) -> Result<(), RegistryError> {
+        let version = self.resolve(name, version)?;
+        if self.aliases(name)?.get(alias) == Some(&version) {
+            return Ok(());
+        }
+        self.change(name, Change { at, alias: alias.to_owned(), action: Action::Set, version })
+    }
+
+    /// Points an alias at the version that it meant before the last change, and returns that
+    /// version. Going back twice goes back two versions.
+    ///
+    /// # Errors
+    /// [`RegistryError::NothingToRollBack`], [`RegistryError::UnknownVersion`] where the earlier
+    /// version is gone, [`RegistryError::Io`].
+    pub fn roll_back(
+        &self,
+        name: &str,
+        alias: &str,
+        at: Timestamp,
+    ) -> Result<String, RegistryError> {
+        let mut past: Vec<String> = Vec::new();
+        for change in self.history(name)?.into_iter().filter(|change| change.alias == alias) {
+            match change.action {
+                Action::Set => past.push(change.version),
+                Action::RollBack => drop(past.pop()),
+            }
+        }
+        past.pop();
+        let version = past.pop().ok_or_else(|| RegistryError::NothingToRollBack {
+            name: name.to_owned(),
+            alias: alias.to_owned(),
+        })?;
+        let version = self.resolve(name, &version)?;
+        let change = Change {
+            at,
+            alias: alias.to_owned(),
+            action: Action::RollBack,
+            version: version.clone(),
+        };
+        self.change(name, change)?;
+        Ok(version)
+    }
+
+    /// The history is written first: should the process die in between, it tells of a change that
+    /// did not happen rather than hide one that did.
+    fn change(&self, name: &str, change: Change) -> Result<(), RegistryError> {
+        let directory = self.alias_directory(name);
+        fs::create_dir_all(&directory).map_err(io(&directory))?;
+        let path = directory.join(HISTORY);
+        let line = serde_json::to_string(&change).map_err(|error| damaged(&path, &error))?;
+        files::append(&path, &line)?;
+        files::replace(&directory.join(&change.alias), format!("{}\n", change.version).as_bytes())
+    }
+
+    fn history(&self, name: &str) -> Result<Vec<Change>, RegistryError> {
+        let path = self.alias_directory(name).join(HISTORY);
+        match fs::read_to_string(&path) {
+            Ok(text) => text
+                .lines()
+                .map(|line| serde_json::from_str(line).map_err(|error| damaged(&path, &error)))
+                .collect(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(io(&path)(error)),
+        }
+    }
+
+    fn alias_directory(&self, name: &str) -> PathBuf {
+        self.root().join(name).join("aliases")
+    }
+}
+
+fn damaged(path: &Path, error: &serde_json::Error) -> RegistryError {
+    RegistryError::Damaged { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,176 @@
+//! One version on disk: written whole, read with its digest checked.
+
+use super::files::{self, io};
+use super::manifest::{self, Manifest, Sealed, SealedRows, Source};
+use super::{RegistryError, is_plain_name};
+use crate::ingest::RowCounts;
+use habitus_engine::domain::{AsOf, Timestamp};
+use habitus_engine::training::{Trained, TrainingSettings};
+use habitus_engine::version::{FORMAT, ModelVersion};
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub const MANIFEST: &str = "manifest.json";
+const PARAMETERS: &str = "parameters.json";
+const METRICS: &str = "metrics.json";
+const REPORT: &str = "report.md";
+
+/// A version as it was read.
+#[derive(Debug, Clone)]
+pub struct Artefact {
+    pub manifest: Manifest,
+    pub version: ModelVersion,
+    pub metrics: serde_json::Value,
+}
+
+/// A version before it has a name.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub name: &'a str,
+    pub trained: &'a Trained,
+    pub settings: &'a TrainingSettings,
+    pub as_of: AsOf,
+    pub counts: &'a RowCounts,
+    pub source: Source,
+    pub created_at: Timestamp,
+    pub threads: usize,
+    /// The evaluation for people, in Markdown.
+    pub report: &'a str,
+}
+
+/// A version that stands in the registry.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub manifest: Manifest,
+    pub directory: PathBuf,
+    /// False where an equal version stood there already.
+    pub created: bool,
+}
+
+/// Writes the draft into a hidden directory, and gives it its name when all of it is on the disk.
+pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
+    let family = root.join(draft.name);
+    let parameters = to_json(&draft.trained.version, &family)?;
+    let metrics = to_json(&draft.trained.evaluation, &family)?;
+    let manifest = seal(draft, &parameters, &family)?;
+    let directory = family.join(&manifest.version);
+    if directory.join(MANIFEST).is_file() {
+        let existing = read(&directory, draft.name, &manifest.version)?;
+        return Ok(Published { manifest: existing.manifest, directory, created: false });
+    }
+    fs::create_dir_all(&family).map_err(io(&family))?;
+    let hidden =
+        tempfile::Builder::new().prefix(".publishing-").tempdir_in(&family).map_err(io(&family))?;
+    let files = [
+        (PARAMETERS, parameters.as_slice()),
+        (METRICS, metrics.as_slice()),
+        (REPORT, draft.report.as_bytes()),
+        (MANIFEST, &to_json(&manifest, &family)?),
+    ];
+    for (name, bytes) in files {
+        files::write_synced(&hidden.path().join(name), bytes)?;
+    }
+    files::sync_directory(hidden.path())?;
+    fs::rename(hidden.path(), &directory).map_err(io(&directory))?;
+    files::sync_directory(&family)?;
+    Ok(Published { manifest, directory, created: true })
+}
+
+/// Reads the manifest of a version and checks that it stands where it says.
+pub fn read_manifest(
+    directory: &Path,
+    name: &str,
+    version: &str,
+) -> Result<Manifest, RegistryError> {
+    let path = directory.join(MANIFEST);
+    let manifest: Manifest = parse(&path, &read_file(&path)?)?;
+    let damaged = |reason: String| RegistryError::Damaged { path: path.clone(), reason };
+    if manifest.format != FORMAT {
+        return Err(damaged(format!(
+            "it has format {}, this program reads format {FORMAT}",
+            manifest.format
+        )));
+    }
+    if manifest.name != name || manifest.version != version {
+        return Err(damaged(format!("it belongs to {}/{}", manifest.name, manifest.version)));
+    }
+    let digest = manifest::digest(&manifest.sealed, &manifest.parameters_sha256)
+        .map_err(|error| damaged(error.to_string()))?;
+    if manifest.digest != digest || manifest.version != version_name(manifest.sealed.as_of, &digest)
+    {
+        return Err(damaged("its digest does not match what it says".to_owned()));
+    }
+    Ok(manifest)
+}
+
+/// Reads a version whole and checks every digest.
+pub fn read(directory: &Path, name: &str, version: &str) -> Result<Artefact, RegistryError> {
+    let manifest = read_manifest(directory, name, version)?;
+    let path = directory.join(PARAMETERS);
+    let parameters = read_file(&path)?;
+    if manifest::sha256(&parameters) != manifest.parameters_sha256 {
+        let reason = "its digest is not the one in the manifest".to_owned();
+        return Err(RegistryError::Damaged { path, reason });
+    }
+    let version = parse(&path, &parameters)?;
+    let path = directory.join(METRICS);
+    let metrics = parse(&path, &read_file(&path)?)?;
+    Ok(Artefact { manifest, version, metrics })
+}
+
+fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, RegistryError> {
+    debug_assert!(is_plain_name(draft.name), "configuration checks names");
+    let spec = to_json(&draft.settings.spec, family)?;
+    let sealed = Sealed {
+        fingerprint: draft.trained.fingerprint.clone(),
+        as_of: draft.as_of,
+        clock: draft.trained.evaluation.clock,
+        n_customers: draft.trained.n_customers as u64,
+        rows: SealedRows::of(draft.counts),
+        spec_sha256: manifest::sha256(&spec),
+        settings: draft.settings.clone(),
+    };
+    let parameters_sha256 = manifest::sha256(parameters);
+    let digest = manifest::digest(&sealed, &parameters_sha256).map_err(not_json(family))?;
+    Ok(Manifest {
+        format: FORMAT,
+        name: draft.name.to_owned(),
+        version: version_name(draft.as_of, &digest),
+        digest,
+        parameters_sha256,
+        created_at: draft.created_at,
+        crate_version: env!("CARGO_PKG_VERSION").to_owned(),
+        cpu_features: manifest::cpu_features(),
+        threads: draft.threads,
+        source: draft.source.clone(),
+        rows_after_as_of: draft.counts.after_as_of,
+        sealed,
+    })
+}
+
+fn version_name(as_of: AsOf, digest: &str) -> String {
+    format!("{}-{}", as_of.day, digest.get(..12).unwrap_or(digest))
+}
+
+fn to_json(value: &impl serde::Serialize, family: &Path) -> Result<Vec<u8>, RegistryError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(not_json(family))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn not_json(family: &Path) -> impl FnOnce(serde_json::Error) -> RegistryError {
+    let path = family.to_owned();
+    move |error| RegistryError::Damaged { path, reason: error.to_string() }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, RegistryError> {
+    fs::read(path).map_err(io(path))
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RegistryError> {
+    serde_json::from_slice(bytes).map_err(|error| RegistryError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,143 @@
+//! Model versions on disk: published once, checked on every load, pointed at by aliases.
+//!
+//! ```text
+//! <models>/<name>/<version>/manifest.json    what went in, and the digest
+//!                           parameters.json  the engine's ModelVersion
+//!                           metrics.json     the evaluation, outside the digest
+//!                           report.md        the same for people, outside the digest
+//! <models>/<name>/aliases/production         one line: a version
+//! <models>/<name>/aliases/history.ndjson     every change of an alias
+//! ```
+//!
+//! A version's directory appears under its name only when it is whole, and never changes.
+
+mod alias;
+mod artefact;
+mod error;
+mod files;
+mod manifest;
+
+pub use artefact::{Artefact, Draft, Published};
+pub use error::RegistryError;
+pub use manifest::{Manifest, Sealed, Source};
+
+use std::path::{Path, PathBuf};
+
+/// The alias that answers when none is named.
+pub const PRODUCTION: &str = "production";
+
+/// A directory of model versions.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    root: PathBuf,
+}
+
+impl Registry {
+    /// The registry under `root`, which need not exist until something is published.
+    pub fn open(root: &Path) -> Registry {
+        Registry { root: root.to_owned() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The names of models with at least one version, sorted.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn names(&self) -> Result<Vec<String>, RegistryError> {
+        let mut names = Vec::new();
+        for name in files::directories(&self.root)? {
+            if !self.version_names(&name)?.is_empty() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The manifests of a model's versions, newest as-of first.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`], [`RegistryError::Damaged`], [`RegistryError::Io`].
+    pub fn versions(&self, name: &str) -> Result<Vec<Manifest>, RegistryError> {
+        let mut manifests = self
+            .version_names(name)?
+            .iter()
+            .map(|version| artefact::read_manifest(&self.directory(name, version), name, version))
+            .collect::<Result<Vec<_>, _>>()?;
+        if manifests.is_empty() {
+            return Err(RegistryError::UnknownModel { name: name.to_owned() });
+        }
+        manifests.sort_by(|a, b| {
+            (b.sealed.as_of, b.created_at, &b.version).cmp(&(
+                a.sealed.as_of,
+                a.created_at,
+                &a.version,
+            ))
+        });
+        Ok(manifests)
+    }
+
+    /// The version that an alias or a version's own name means.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`], [`RegistryError::UnknownVersion`], [`RegistryError::Io`].
+    pub fn resolve(&self, name: &str, reference: &str) -> Result<String, RegistryError> {
+        let versions = self.version_names(name)?;
+        if versions.is_empty() {
+            return Err(RegistryError::UnknownModel { name: name.to_owned() });
+        }
+        let aliased = self.aliases(name)?.remove(reference);
+        let version = aliased.unwrap_or_else(|| reference.to_owned());
+        if versions.contains(&version) {
+            Ok(version)
+        } else {
+            Err(RegistryError::UnknownVersion {
+                name: name.to_owned(),
+                reference: reference.to_owned(),
+            })
+        }
+    }
+
+    /// Reads a version whole and checks its digest.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownVersion`], [`RegistryError::Damaged`], [`RegistryError::Io`].
+    pub fn load(&self, name: &str, version: &str) -> Result<Artefact, RegistryError> {
+        let version = self.resolve(name, version)?;
+        artefact::read(&self.directory(name, &version), name, &version)
+    }
+
+    /// Writes a version under its final name, whole or not at all. Where a version with the same
+    /// digest exists, that one is returned and nothing is written.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`], and [`RegistryError::Damaged`] where the existing version is broken.
+    pub fn publish(&self, draft: &Draft) -> Result<Published, RegistryError> {
+        artefact::publish(&self.root, draft)
+    }
+
+    fn directory(&self, name: &str, version: &str) -> PathBuf {
+        self.root.join(name).join(version)
+    }
+
+    /// Version directories hold a manifest; whatever else lies about is not a version.
+    fn version_names(&self, name: &str) -> Result<Vec<String>, RegistryError> {
+        if !is_plain_name(name) {
+            return Err(RegistryError::UnknownModel { name: name.to_owned() });
+        }
+        let directory = self.root.join(name);
+        let mut names = files::directories(&directory)?;
+        names.retain(|version| directory.join(version).join(artefact::MANIFEST).is_file());
+        Ok(names)
+    }
+}
+
+/// Whether a text can name a model or an alias: lower-case letters, digits, `-`, `_` and inner dots
+/// only, so that it is one harmless component of a path.
+pub fn is_plain_name(name: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
+}

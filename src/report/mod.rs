@@ -1,0 +1,7 @@
+//! Tables for people, and the same as JSON for programs.
+
+mod table;
+mod version;
+
+pub use table::{Table, money, number, percent};
+pub use version::{segment_table, training_report, trial_tables};

@@ -1,0 +1,192 @@
+//! What training says of a version.
+
+use super::table::{Table, money, number, percent};
+use habitus_engine::domain::Currency;
+use habitus_engine::segments::Segment;
+use habitus_engine::training::{ChurnTrial, Evaluation, Trained, ValueTrial};
+use habitus_engine::version::Replaced;
+use std::fmt::Write;
+
+/// One line per segment.
+pub fn segment_table(catalogue: &[Segment], currency: &Currency) -> Table {
+    let spend = format!("spend/day ({})", currency.code);
+    let ltv = format!("LTV ({})", currency.code);
+    let mut table = Table::new(&[
+        "segment",
+        "name",
+        "customers",
+        "share",
+        "of spend",
+        "days since last",
+        "purchase days",
+        &spend,
+        &ltv,
+        "churn",
+    ]);
+    for segment in catalogue {
+        let profile = &segment.profile;
+        table.row(vec![
+            segment.id.to_string(),
+            segment.name.clone(),
+            profile.n_customers.to_string(),
+            percent(profile.share_of_customers),
+            percent(profile.share_of_spend),
+            number(Some(profile.median_days_since_last_purchase), 0),
+            number(Some(profile.median_purchase_days), 0),
+            money(profile.median_mean_spend),
+            money(profile.mean_ltv),
+            number(Some(profile.mean_churn_probability), 3),
+        ]);
+    }
+    table
+}
+
+/// Both heads against their baselines, measured once at the last cut-off.
+pub fn trial_tables(evaluation: &Evaluation) -> (Table, Table) {
+    (churn_table(&evaluation.churn), value_table(&evaluation.value))
+}
+
+fn churn_table(trials: &[ChurnTrial]) -> Table {
+    let mut table = Table::new(&[
+        "churn model",
+        "served",
+        "customers",
+        "churned",
+        "AUC",
+        "Brier",
+        "log loss",
+        "ECE",
+        "Brier at calibration",
+        "note",
+    ]);
+    for trial in trials {
+        let holdout = trial.holdout.as_ref();
+        table.row(vec![
+            trial.family.clone(),
+            served(trial.chosen),
+            holdout.map_or_else(|| "-".into(), |metrics| metrics.n_customers.to_string()),
+            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.rate)),
+            number(holdout.and_then(|metrics| metrics.auc), 4),
+            number(holdout.map(|metrics| metrics.brier), 4),
+            number(holdout.map(|metrics| metrics.log_loss), 4),
+            number(holdout.map(|metrics| metrics.ece), 4),
+            number(trial.calibration.as_ref().map(|metrics| metrics.brier), 4),
+            trial.failure.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn value_table(trials: &[ValueTrial]) -> Table {
+    let mut table = Table::new(&[
+        "value model",
+        "served",
+        "customers",
+        "actual mean",
+        "predicted mean",
+        "MAE",
+        "norm. Gini",
+        "total ratio",
+        "interval",
+        "coverage",
+        "Gini at calibration",
+        "note",
+    ]);
+    for trial in trials {
+        let holdout = trial.holdout.as_ref();
+        table.row(vec![
+            trial.family.clone(),
+            served(trial.chosen),
+            holdout.map_or_else(|| "-".into(), |metrics| metrics.n_customers.to_string()),
+            number(holdout.map(|metrics| metrics.mean_actual), 2),
+            number(holdout.map(|metrics| metrics.mean_predicted), 2),
+            number(holdout.map(|metrics| metrics.mae), 2),
+            number(holdout.and_then(|metrics| metrics.normalised_gini), 4),
+            number(holdout.and_then(|metrics| metrics.total_ratio), 3),
+            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_level)),
+            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_coverage)),
+            number(trial.calibration.as_ref().and_then(|metrics| metrics.normalised_gini), 4),
+            trial.failure.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn served(chosen: bool) -> String {
+    if chosen { "yes".to_owned() } else { String::new() }
+}
+
+/// The whole report of a training run, in Markdown. `rows` accounts for the log.
+pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
+    let (version, evaluation) = (&trained.version, &trained.evaluation);
+    let clock = &evaluation.clock;
+    let (churn, value) = trial_tables(evaluation);
+    let mut report = format!(
+        "# {name}\n\nTrained on {} customers as of {}.\n\n## Segments\n\n{}\n",
+        trained.n_customers,
+        clock.as_of,
+        segment_table(&version.segment.catalogue, &version.rules.currency),
+    );
+    report += "Purchase days, days since the last and spend of a purchase day are medians; LTV and \
+               churn are means.\n\n### How many\n\n";
+    report += &selection_table(evaluation).to_string();
+    for note in &version.segment.diagnostics.notes {
+        push_line(&mut report, &format!("\n- {note}"));
+    }
+    push_line(
+        &mut report,
+        &format!(
+            "\n## Heads\n\nFitted at {}, chosen and calibrated at {}, measured once at {}, fitted \
+             again there. Every label window is the {} days after a cut-off; the horizon is {} \
+             days{}.\n",
+            clock.fit,
+            clock.calibrate,
+            clock.measure,
+            clock.window_days,
+            clock.horizon_days,
+            if evaluation.bridged {
+                ", so answers are **bridged**: stretched from the window to the horizon at constant \
+                 hazard"
+            } else {
+                ""
+            },
+        ),
+    );
+    push_line(&mut report, &churn.to_string());
+    push_line(&mut report, &value.to_string());
+    for (head, replaced) in
+        [("churn", &version.forecast.churn.replaced), ("value", &version.forecast.value.replaced)]
+    {
+        if let Some(Replaced { family, by, reason }) = replaced {
+            push_line(&mut report, &format!("- **{head}**: {family} gave way to {by}: {reason}."));
+        }
+    }
+    push_line(&mut report, &format!("\n## Rows\n\n```text\n{rows}\n```"));
+    report
+}
+
+fn push_line(report: &mut String, line: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(report, "{line}");
+}
+
+fn selection_table(evaluation: &Evaluation) -> Table {
+    let mut table =
+        Table::new(&["k", "chosen", "inertia", "BIC", "silhouette", "converged", "note"]);
+    for candidate in &evaluation.segments.table {
+        table.row(vec![
+            candidate.k.to_string(),
+            served(candidate.k == evaluation.segments.k),
+            number(candidate.inertia, 1),
+            number(candidate.bic, 1),
+            number(candidate.silhouette, 4),
+            candidate
+                .diagnostics
+                .as_ref()
+                .map_or("no", |d| if d.converged { "yes" } else { "no" })
+                .to_owned(),
+            candidate.failure.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,274 @@
+//! Between what habitus talks about and the messages of `proto/`. Nothing is computed here.
+
+use super::{RpcError, pb, status};
+use crate::registry::Manifest;
+use crate::serving::{Described, Listed, LoadedModel, ServingError};
+use habitus_engine::domain::{
+    Abstention, Answer, ChurnAnswer, Prediction, Reason, SegmentAnswer, Timestamp, ValueAnswer,
+};
+use habitus_engine::models::SegmentModel;
+use habitus_engine::segments::Segment;
+use habitus_engine::version::{ModelVersion, Replaced};
+use prost_types::value::Kind;
+use prost_types::{ListValue, NullValue, Struct, Value};
+
+/// The seconds that a protobuf Timestamp may hold: the years 1 to 9999.
+const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// An instant that a request may name. What is finer than a millisecond is dropped, towards the
+/// past: events are exact to the millisecond, so the same ones lie before it.
+///
+/// # Errors
+/// [`RpcError::BadTimestamp`].
+pub fn instant(
+    field: &'static str,
+    instant: Option<prost_types::Timestamp>,
+) -> Result<Option<Timestamp>, RpcError> {
+    let Some(prost_types::Timestamp { seconds, nanos }) = instant else {
+        return Ok(None);
+    };
+    if !SECONDS.contains(&seconds) || !(0..1_000_000_000).contains(&nanos) {
+        return Err(RpcError::BadTimestamp { field, seconds, nanos });
+    }
+    Ok(Some(Timestamp(seconds * 1000 + i64::from(nanos / 1_000_000))))
+}
+
+pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: at.0.div_euclid(1000),
+        nanos: at.0.rem_euclid(1000) as i32 * 1_000_000,
+    }
+}
+
+pub fn prediction(prediction: &Prediction, model: &LoadedModel) -> pb::Prediction {
+    let version = model.scorer.version();
+    pb::Prediction {
+        customer_id: prediction.customer.as_str().to_owned(),
+        model: model.name().to_owned(),
+        model_version: model.version().to_owned(),
+        as_of: Some(timestamp(prediction.as_of)),
+        newest_event: prediction.newest_event.map(timestamp),
+        segment: Some(segment_head(&prediction.segment)),
+        value: Some(value_head(&prediction.value, version)),
+        churn: Some(churn_head(&prediction.churn, version)),
+    }
+}
+
+/// A batch's row: what became of the id that was asked about.
+pub fn batch_row(
+    customer_id: String,
+    answer: Result<Prediction, ServingError>,
+    model: &LoadedModel,
+) -> pb::BatchPredictRow {
+    let outcome = match answer {
+        Ok(answer) => pb::batch_predict_row::Outcome::Prediction(prediction(&answer, model)),
+        Err(error) => pb::batch_predict_row::Outcome::Error(status::row_error(&error.into())),
+    };
+    pb::BatchPredictRow { customer_id, outcome: Some(outcome) }
+}
+
+fn segment_head(answer: &Answer<SegmentAnswer>) -> pb::SegmentHead {
+    let given = answer.given();
+    pb::SegmentHead {
+        status: head_status(answer).into(),
+        segment_id: given.map(|segment| segment.id.0.clone()).unwrap_or_default(),
+        segment_name: given.map(|segment| segment.name.clone()).unwrap_or_default(),
+        cluster: given.map(|segment| segment.cluster as u32),
+        probability: given.and_then(|segment| segment.probability),
+    }
+}
+
+fn value_head(answer: &Answer<ValueAnswer>, version: &ModelVersion) -> pb::ValueHead {
+    let given = answer.given();
+    pb::ValueHead {
+        status: head_status(answer).into(),
+        horizon_days: version.forecast.bridge.horizon_days,
+        ltv: given.map(|value| value.ltv),
+        ltv_low: given.map(|value| value.ltv_low),
+        ltv_high: given.map(|value| value.ltv_high),
+        interval_level: version.forecast.value.interval.level,
+        currency_code: version.rules.currency.code.clone(),
+        expected_purchases: None,
+    }
+}
+
+fn churn_head(answer: &Answer<ChurnAnswer>, version: &ModelVersion) -> pb::ChurnHead {
+    let given = answer.given();
+    pb::ChurnHead {
+        status: head_status(answer).into(),
+        horizon_days: version.forecast.bridge.horizon_days,
+        probability: given.map(|churn| churn.probability),
+        percentile: given.map(|churn| churn.percentile),
+        reasons: given
+            .map(|churn| churn.reasons.iter().map(churn_reason).collect())
+            .unwrap_or_default(),
+        p_alive: None,
+    }
+}
+
+fn churn_reason(reason: &Reason) -> pb::ChurnReason {
+    pb::ChurnReason {
+        feature: reason.feature.clone(),
+        value: reason.value,
+        log_odds: reason.log_odds,
+    }
+}
+
+fn head_status<T>(answer: &Answer<T>) -> pb::HeadStatus {
+    match answer {
+        Answer::Given(_) => pb::HeadStatus::Ok,
+        Answer::Abstained(Abstention::NoHistory) => pb::HeadStatus::NoHistory,
+        Answer::Abstained(Abstention::TooNew) => pb::HeadStatus::TooNew,
+        Answer::Abstained(Abstention::AlreadyLost) => pb::HeadStatus::AlreadyLost,
+        Answer::Abstained(Abstention::OptedOut) => pb::HeadStatus::OptedOut,
+    }
+}
+
+/// All segments of a version, in the order of their clusters.
+pub fn segments(model: &LoadedModel) -> Vec<pb::Segment> {
+    let numbered = model.segments().iter().enumerate();
+    numbered.map(|(cluster, one)| segment(cluster, one, model.scorer.version())).collect()
+}
+
+pub fn segment(cluster: usize, segment: &Segment, version: &ModelVersion) -> pb::Segment {
+    let profile = &segment.profile;
+    pb::Segment {
+        segment_id: segment.id.0.clone(),
+        name: segment.name.clone(),
+        cluster: cluster as u32,
+        profile: Some(pb::SegmentProfile {
+            n_customers: profile.n_customers,
+            share_of_customers: profile.share_of_customers,
+            share_of_spend: profile.share_of_spend,
+            median_days_since_last_purchase: profile.median_days_since_last_purchase,
+            median_purchase_days: profile.median_purchase_days,
+            median_mean_spend: profile.median_mean_spend,
+            mean_ltv: profile.mean_ltv,
+            mean_churn_probability: profile.mean_churn_probability,
+            horizon_days: version.forecast.bridge.horizon_days,
+            currency_code: version.rules.currency.code.clone(),
+        }),
+    }
+}
+
+/// A version in a list, without heads and metrics.
+pub fn listed(listed: Listed, served: &LoadedModel) -> pb::ModelVersion {
+    model_version(&listed.manifest, listed.aliases, served)
+}
+
+/// A version in full.
+pub fn described(described: Described, served: &LoadedModel) -> pb::ModelVersion {
+    let model = described.model;
+    pb::ModelVersion {
+        heads: Some(heads(model.scorer.version())),
+        metrics: structure(&model.metrics),
+        ..model_version(&model.manifest, described.aliases, served)
+    }
+}
+
+fn model_version(
+    manifest: &Manifest,
+    aliases: Vec<String>,
+    served: &LoadedModel,
+) -> pb::ModelVersion {
+    let clock = manifest.sealed.clock;
+    pb::ModelVersion {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        digest: manifest.digest.clone(),
+        aliases,
+        serving: manifest.name == served.name() && manifest.version == served.version(),
+        as_of: Some(timestamp(manifest.sealed.as_of.at)),
+        created_at: Some(timestamp(manifest.created_at)),
+        horizon_days: clock.horizon_days,
+        window_days: clock.window_days,
+        bridged: clock.window_days < clock.horizon_days,
+        n_customers: manifest.sealed.n_customers,
+        heads: None,
+        metrics: None,
+    }
+}
+
+fn heads(version: &ModelVersion) -> pb::ModelHeads {
+    let segment = match &version.segment.model {
+        SegmentModel::KMeans(_) => "kmeans",
+        SegmentModel::GaussianMixture(_) => "gaussian_mixture",
+    };
+    let (value, churn) = (&version.forecast.value, &version.forecast.churn);
+    pb::ModelHeads {
+        segment: Some(head_model(segment, None)),
+        n_segments: version.segment.catalogue.len() as u32,
+        value: Some(head_model(value.model.family(), value.replaced.as_ref())),
+        churn: Some(head_model(churn.model.family(), churn.replaced.as_ref())),
+    }
+}
+
+fn head_model(family: &str, replaced: Option<&Replaced>) -> pb::HeadModel {
+    pb::HeadModel {
+        family: family.to_owned(),
+        replaced: replaced.map(|replaced| pb::ReplacedModel {
+            family: replaced.family.clone(),
+            reason: replaced.reason.clone(),
+        }),
+    }
+}
+
+/// A JSON object as a protobuf Struct; nothing else fits into one.
+fn structure(json: &serde_json::Value) -> Option<Struct> {
+    let fields = json.as_object()?;
+    Some(Struct { fields: fields.iter().map(|(name, json)| (name.clone(), value(json))).collect() })
+}
+
+fn value(json: &serde_json::Value) -> Value {
+    let null = Kind::NullValue(NullValue::NullValue.into());
+    let kind = match json {
+        serde_json::Value::Null => null,
+        serde_json::Value::Bool(truth) => Kind::BoolValue(*truth),
+        serde_json::Value::Number(number) => number.as_f64().map_or(null, Kind::NumberValue),
+        serde_json::Value::String(text) => Kind::StringValue(text.clone()),
+        serde_json::Value::Array(items) => {
+            Kind::ListValue(ListValue { values: items.iter().map(value).collect() })
+        }
+        serde_json::Value::Object(_) => structure(json).map_or(null, Kind::StructValue),
+    };
+    Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(seconds: i64, nanos: i32) -> Result<Option<Timestamp>, RpcError> {
+        instant("as_of", Some(prost_types::Timestamp { seconds, nanos }))
+    }
+
+    #[test]
+    fn instants_survive_and_lose_only_what_is_finer_than_a_millisecond() {
+        for ms in [0, 1, -1, -1_000, 883_699_199_999, -62_135_596_800_000] {
+            let sent = timestamp(Timestamp(ms));
+            assert_eq!(instant("as_of", Some(sent)).unwrap(), Some(Timestamp(ms)));
+        }
+        assert_eq!(asked(1, 1_999_999).unwrap(), Some(Timestamp(1_001)));
+        assert_eq!(asked(-1, 999_999_999).unwrap(), Some(Timestamp(-1)));
+        assert!(instant("as_of", None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_instant_is_refused() {
+        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (i64::MAX, 0), (i64::MIN, 0)] {
+            assert!(matches!(asked(seconds, nanos), Err(RpcError::BadTimestamp { .. })));
+        }
+    }
+
+    #[test]
+    fn json_keeps_its_shape() {
+        let json = serde_json::json!({"a": [1, null, {"b": true}], "c": "x"});
+        let fields = structure(&json).unwrap().fields;
+        assert_eq!(fields["c"].kind, Some(Kind::StringValue("x".into())));
+        let Some(Kind::ListValue(list)) = &fields["a"].kind else { panic!("not a list") };
+        assert_eq!(list.values[0].kind, Some(Kind::NumberValue(1.0)));
+        assert_eq!(list.values[1].kind, Some(Kind::NullValue(0)));
+        assert!(matches!(list.values[2].kind, Some(Kind::StructValue(_))));
+        assert!(structure(&serde_json::json!([])).is_none());
+    }
+}

@@ -1,0 +1,17 @@
+//! Why a call failed.
+
+use crate::serving::ServingError;
+use thiserror::Error;
+
+/// A fault of a message, or of what the serving room made of it.
+#[derive(Debug, Error)]
+pub enum RpcError {
+    #[error("`{field}` is no instant: {seconds} seconds and {nanos} nanoseconds")]
+    BadTimestamp { field: &'static str, seconds: i64, nanos: i32 },
+    #[error("the segment id is empty")]
+    EmptySegmentId,
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    #[error("the work was broken off")]
+    BrokenOff(#[from] tokio::task::JoinError),
+}

@@ -1,0 +1,37 @@
+//! From the version that a request names to one in memory, without making other calls wait.
+
+use super::RpcError;
+use crate::serving::{LoadedModel, Serving};
+use std::sync::Arc;
+
+/// The version that a request asks for; the served one where it names none.
+///
+/// A version in memory is found at once. An alias may have moved and a version may have to be
+/// loaded, and both mean waiting for the disk.
+pub async fn model(
+    serving: &Arc<Serving>,
+    reference: Option<String>,
+) -> Result<Arc<LoadedModel>, RpcError> {
+    let Some(reference) = named(reference) else {
+        return Ok(serving.served());
+    };
+    if let Some(model) = serving.loaded(&reference) {
+        return Ok(model);
+    }
+    let serving = Arc::clone(serving);
+    Ok(aside(move || serving.load(&reference)).await??)
+}
+
+/// Many clients send an empty text for a field that they do not set.
+pub fn named(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Does what waits for a disk or fills a core away from the threads that hold connections.
+pub async fn aside<T, W>(work: W) -> Result<T, RpcError>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    Ok(tokio::task::spawn_blocking(work).await?)
+}

@@ -1,0 +1,35 @@
+//! gRPC: what `proto/` promises, kept by the serving room.
+//!
+//! The way of a call: a service file (`prediction_service`, `segment_service`, `model_service`)
+//! takes the message, `request_id` names the call, `lookup` finds the version that it asks for, the
+//! serving room answers, `convert` puts the answer into messages, and `status` puts errors into
+//! codes. `server` runs it all, with health and reflection.
+//!
+//! The generated types do not leave this room, except to clients. What is absent: any arithmetic on
+//! answers, and any decision that another caller of the serving room would have to make again.
+
+mod client;
+mod convert;
+mod error;
+mod lookup;
+mod model_service;
+mod prediction_service;
+mod request_id;
+mod segment_service;
+mod server;
+mod status;
+
+pub use client::{AskError, ask};
+pub use server::{ServerError, serve, shutdown_signal};
+
+use error::RpcError;
+
+/// The messages, services and clients that are generated from `proto/`.
+#[allow(clippy::all, reason = "generated")]
+pub mod pb {
+    tonic::include_proto!("habitus.v1");
+
+    /// The compiled `proto/` with its comments and imports, as reflection tells it.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        tonic::include_file_descriptor_set!("habitus_descriptor");
+}

@@ -1,0 +1,98 @@
+//! `PredictionService`: answers about customers.
+
+use super::pb::prediction_service_server::PredictionService;
+use super::request_id::RequestId;
+use super::{RpcError, convert, lookup, pb};
+use crate::clock;
+use crate::serving::{LoadedModel, PARALLEL_FROM, Serving};
+use habitus_engine::domain::AsOf;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+pub struct Predictions {
+    serving: Arc<Serving>,
+}
+
+impl Predictions {
+    pub fn new(serving: Arc<Serving>) -> Predictions {
+        Predictions { serving }
+    }
+
+    async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
+        let as_of = self.as_of(request.as_of)?;
+        let model = lookup::model(&self.serving, request.version).await?;
+        let prediction = self.serving.predict(&model, &request.customer_id, as_of)?;
+        Ok(convert::prediction(&prediction, &model))
+    }
+
+    async fn batch(
+        &self,
+        request: pb::BatchPredictRequest,
+        id: &RequestId,
+    ) -> Result<pb::BatchPredictResponse, RpcError> {
+        self.serving.check_batch(request.customer_ids.len())?;
+        let as_of = self.as_of(request.as_of)?;
+        let model = lookup::model(&self.serving, request.version).await?;
+        Ok(pb::BatchPredictResponse {
+            rows: self.rows(&model, request.customer_ids, as_of).await?,
+            model: model.name().to_owned(),
+            model_version: model.version().to_owned(),
+            as_of: Some(convert::timestamp(as_of.at)),
+            request_id: id.to_string(),
+        })
+    }
+
+    /// A small batch is answered where it stands. A large one fills cores, and that must not keep
+    /// other connections waiting.
+    async fn rows(
+        &self,
+        model: &Arc<LoadedModel>,
+        customers: Vec<String>,
+        as_of: AsOf,
+    ) -> Result<Vec<pb::BatchPredictRow>, RpcError> {
+        if customers.len() <= PARALLEL_FROM {
+            return Ok(answer(&self.serving, model, customers, as_of));
+        }
+        let (serving, model) = (Arc::clone(&self.serving), Arc::clone(model));
+        lookup::aside(move || answer(&serving, &model, customers, as_of)).await
+    }
+
+    fn as_of(&self, asked: Option<prost_types::Timestamp>) -> Result<AsOf, RpcError> {
+        let asked = convert::instant("as_of", asked)?;
+        Ok(self.serving.as_of(asked, clock::now())?)
+    }
+}
+
+#[tonic::async_trait]
+impl PredictionService for Predictions {
+    async fn get_prediction(
+        &self,
+        request: Request<pb::GetPredictionRequest>,
+    ) -> Result<Response<pb::GetPredictionResponse>, Status> {
+        let id = RequestId::of(request.metadata());
+        let prediction = self.one(request.into_inner()).await;
+        id.answer(prediction.map(|prediction| pb::GetPredictionResponse {
+            prediction: Some(prediction),
+            request_id: id.to_string(),
+        }))
+    }
+
+    async fn batch_predict(
+        &self,
+        request: Request<pb::BatchPredictRequest>,
+    ) -> Result<Response<pb::BatchPredictResponse>, Status> {
+        let id = RequestId::of(request.metadata());
+        id.answer(self.batch(request.into_inner(), &id).await)
+    }
+}
+
+fn answer(
+    serving: &Serving,
+    model: &LoadedModel,
+    customers: Vec<String>,
+    as_of: AsOf,
+) -> Vec<pb::BatchPredictRow> {
+    let answers = serving.predict_batch(model, &customers, as_of);
+    let rows = customers.into_iter().zip(answers);
+    rows.map(|(customer, answer)| convert::batch_row(customer, answer, model)).collect()
+}

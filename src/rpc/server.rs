@@ -1,0 +1,141 @@
+//! The server: every service on one listener, until it is told to end.
+
+use super::model_service::Models;
+use super::pb;
+use super::pb::model_service_server::{self, ModelServiceServer};
+use super::pb::prediction_service_server::{self, PredictionServiceServer};
+use super::pb::segment_service_server::{self, SegmentServiceServer};
+use super::prediction_service::Predictions;
+use super::segment_service::Segments;
+use crate::serving::Serving;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// A full batch of ids of 400 bytes each.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
+
+/// A full batch of answers of 3 KiB each, which is several times what an answer takes.
+const MAX_RESPONSE_BYTES: usize = 32 << 20;
+
+/// A connection without traffic is probed this often, so that one whose other end is gone does not
+/// stay open.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long calls in flight may go on once the server was told to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What health checks may ask about; the empty name stands for the server as a whole.
+const HEALTH_OF: [&str; 4] = [
+    "",
+    prediction_service_server::SERVICE_NAME,
+    segment_service_server::SERVICE_NAME,
+    model_service_server::SERVICE_NAME,
+];
+
+/// Why the server could not start, or ended before it was told to.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    #[error("the services cannot be described to clients: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("the server broke down")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("signals cannot be listened for")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Answers on `listener` until `shutdown` resolves.
+///
+/// The listener is bound by the caller, so that port 0 works and a client may connect as soon as
+/// the address is known: connections wait in the listener until the server takes them.
+///
+/// On shutdown health turns to NOT_SERVING first, then the listener closes, and calls in flight get
+/// ten seconds to end. A client that watches health counts as a call and uses that time up.
+///
+/// # Errors
+/// [`ServerError::Reflection`], [`ServerError::Transport`].
+pub async fn serve(
+    serving: Arc<Serving>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    report(&health, ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let predictions = PredictionServiceServer::new(Predictions::new(Arc::clone(&serving)))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let segments = SegmentServiceServer::new(Segments::new(Arc::clone(&serving)))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let models = ModelServiceServer::new(Models::new(serving))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let (drain, draining) = oneshot::channel::<()>();
+    let told_to_end = async move {
+        shutdown.await;
+        report(&health, ServingStatus::NotServing).await;
+        // Nobody listens any more where the server broke down meanwhile.
+        let _ = drain.send(());
+    };
+    // tonic sets no socket options on a listener that it did not bind itself.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(predictions)
+        .add_service(segments)
+        .add_service(models)
+        .serve_with_incoming_shutdown(incoming, told_to_end);
+    tokio::select! {
+        ended = server => ended.map_err(ServerError::from),
+        () = out_of_time(draining) => {
+            tracing::warn!(after_s = DRAIN.as_secs(), "calls still in flight were cut off");
+            Ok(())
+        }
+    }
+}
+
+/// Resolves when the process is told to end, by SIGTERM or SIGINT. The signals are caught from the
+/// moment this returns. It must be called within a tokio runtime.
+///
+/// # Errors
+/// [`ServerError::Signals`].
+pub fn shutdown_signal() -> Result<impl Future<Output = ()>, ServerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_OF {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// Resolves when the drain has begun and used up its time.
+async fn out_of_time(draining: oneshot::Receiver<()>) {
+    match draining.await {
+        Ok(()) => tokio::time::sleep(DRAIN).await,
+        Err(_) => pending().await,
+    }
+}

@@ -1,0 +1,28 @@
+//! Why a question got no answer.
+
+use crate::registry::RegistryError;
+use habitus_engine::domain::Timestamp;
+use habitus_engine::scoring::ScorerError;
+use thiserror::Error;
+
+/// A fault of a question, of a version on disk, or of the two together.
+#[derive(Debug, Error)]
+pub enum ServingError {
+    #[error("the customer id is empty")]
+    EmptyCustomer,
+    #[error("the as-of {as_of} lies in the future; it is {now} now")]
+    FutureAsOf { as_of: Timestamp, now: Timestamp },
+    #[error("{got} customers are too many for one batch; at most {limit} are answered")]
+    BatchTooLarge { got: usize, limit: usize },
+    #[error("version `{version}` has no segment `{id}`")]
+    UnknownSegment { version: String, id: String },
+    #[error(
+        "version `{version}` reads a log by other rules than the served version: `{rule}` is \
+         `{asked}` there and `{served}` here"
+    )]
+    RulesDiffer { version: String, rule: &'static str, asked: String, served: String },
+    #[error("version `{version}` cannot answer: {source}")]
+    Unanswerable { version: String, source: ScorerError },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}

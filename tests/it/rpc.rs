@@ -1,0 +1,7 @@
+//! The gRPC face, asked by real clients over real sockets.
+
+mod drain;
+mod models;
+mod predictions;
+mod running;
+mod tools;

@@ -1,0 +1,98 @@
+//! A server over the shared trained version, on a port of its own.
+
+use crate::support::{Trained, trained};
+use habitus::registry::Registry;
+use habitus::rpc::{ServerError, pb, serve};
+use habitus::serving::{LoadedModel, Serving};
+use habitus_engine::domain::Timestamp;
+use habitus_engine::scoring::Scorer;
+use pb::model_service_client::ModelServiceClient;
+use pb::prediction_service_client::PredictionServiceClient;
+use pb::segment_service_client::SegmentServiceClient;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// The server ends when this is dropped, so a test holds on to it.
+pub struct Running {
+    pub address: SocketAddr,
+    pub channel: Channel,
+    pub stop: oneshot::Sender<()>,
+    pub ended: JoinHandle<Result<(), ServerError>>,
+}
+
+impl Running {
+    pub async fn start() -> Running {
+        let Trained { models_dir, histories, as_of, .. } = trained();
+        let serving =
+            Serving::new(Registry::open(models_dir), loaded().clone(), histories.clone(), *as_of);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = tokio::spawn(serve(Arc::new(serving), listener, async move {
+            let _ = stopped.await;
+        }));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        Running { address, channel, stop, ended }
+    }
+
+    pub fn predictions(&self) -> PredictionServiceClient<Channel> {
+        PredictionServiceClient::new(self.channel.clone())
+    }
+
+    pub fn segments(&self) -> SegmentServiceClient<Channel> {
+        SegmentServiceClient::new(self.channel.clone())
+    }
+
+    pub fn models(&self) -> ModelServiceClient<Channel> {
+        ModelServiceClient::new(self.channel.clone())
+    }
+}
+
+/// The trained version, read by the test itself.
+pub fn loaded() -> &'static LoadedModel {
+    static LOADED: LazyLock<LoadedModel> = LazyLock::new(|| {
+        let Trained { models_dir, name, version, .. } = trained();
+        LoadedModel::try_from(Registry::open(models_dir).load(name, version).unwrap()).unwrap()
+    });
+    &LOADED
+}
+
+pub fn scorer() -> &'static Scorer {
+    &loaded().scorer
+}
+
+/// A question about one customer, at the server's as-of and of its version.
+pub fn ask(customer_id: &str) -> pb::GetPredictionRequest {
+    pb::GetPredictionRequest { customer_id: customer_id.to_owned(), as_of: None, version: None }
+}
+
+/// A question about many customers.
+pub fn ask_all(customer_ids: Vec<String>) -> pb::BatchPredictRequest {
+    pb::BatchPredictRequest { customer_ids, as_of: None, version: None }
+}
+
+pub fn instant(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: at.0.div_euclid(1000),
+        nanos: at.0.rem_euclid(1000) as i32 * 1_000_000,
+    }
+}
+
+/// Checks everything that a client may rely on in an error.
+pub fn assert_refused(status: &Status, code: Code, reason: &str, field: Option<&str>) {
+    assert_eq!(status.code(), code, "{status:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "habitus.v1"));
+    let violations = status.get_details_bad_request().map(|bad| bad.field_violations);
+    let fields: Vec<String> =
+        violations.unwrap_or_default().into_iter().map(|violation| violation.field).collect();
+    assert_eq!(fields, field.map(str::to_owned).into_iter().collect::<Vec<String>>());
+    assert!(status.metadata().contains_key("x-request-id"));
+}
