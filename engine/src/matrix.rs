@@ -21,10 +21,12 @@ impl FeatureMatrix {
         FeatureMatrix { names, values }
     }
 
+    /// The columns' names, `(n_features,)`.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
+    /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.values.len() / self.names.len()
     }
@@ -34,6 +36,7 @@ impl FeatureMatrix {
         self.values.chunks_exact(self.names.len())
     }
 
+    /// One row, `(n_features,)`.
     pub fn row(&self, index: usize) -> &[f64] {
         let width = self.names.len();
         &self.values[index * width..(index + 1) * width]
@@ -57,10 +60,12 @@ impl ScaledMatrix {
         ScaledMatrix { n_features, values }
     }
 
+    /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.values.len() / self.n_features
     }
 
+    /// Number of columns.
     pub fn n_features(&self) -> usize {
         self.n_features
     }
@@ -75,6 +80,7 @@ impl ScaledMatrix {
         self.values.chunks_exact(self.n_features)
     }
 
+    /// One row, `(n_features,)`.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.n_features..(index + 1) * self.n_features]
     }

@@ -72,16 +72,16 @@ impl Demo {
                 || text(&run, &answer, address, &customer),
                 || document(&run, &answer, address),
             )?;
+            // The server ends when the sender is dropped, or on a signal.
             if self.exit {
-                // A server that has ended already needs no telling.
-                let _ = end.send(());
-                return Ok(server.await??);
+                drop(end);
+                server.await??;
+            } else {
+                output::note(global, "serving on; end it with Ctrl-C");
+                server.await??;
+                drop(end);
             }
-            output::note(global, "serving on; end it with Ctrl-C");
-            // Kept, not dropped: a dropped sender would end the server.
-            let served = server.await??;
-            drop(end);
-            Ok(served)
+            Ok(())
         })
     }
 

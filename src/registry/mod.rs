@@ -38,6 +38,7 @@ impl Registry {
         Registry { root: root.to_owned() }
     }
 
+    /// Its directory.
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -10,6 +10,7 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table without rows yet.
     pub fn new(headers: &[&str]) -> Table {
         Table {
             headers: headers.iter().map(|&header| header.to_owned()).collect(),

@@ -55,7 +55,7 @@ pub fn row_error(error: &RpcError) -> pb::RowError {
 
 fn told(error: &RpcError) -> Told {
     match error {
-        RpcError::BadTimestamp { field, .. } => Told::bad_field("BAD_TIMESTAMP", *field, error),
+        RpcError::BadTimestamp { field, .. } => Told::bad_field("BAD_TIMESTAMP", field, error),
         RpcError::EmptySegmentId => Told::bad_field("EMPTY_SEGMENT_ID", "segment_id", error),
         RpcError::BrokenOff(_) => Told::internal(),
         RpcError::Serving(error) => told_of_serving(error),

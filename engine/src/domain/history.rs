@@ -12,10 +12,12 @@ use std::fmt;
 pub struct CustomerId(Box<str>);
 
 impl CustomerId {
+    /// The id with this text.
     pub fn new(id: &str) -> CustomerId {
         CustomerId(id.into())
     }
 
+    /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,6 +49,7 @@ impl History {
         History { customer, events }
     }
 
+    /// Whose history it is.
     pub fn customer(&self) -> &CustomerId {
         &self.customer
     }

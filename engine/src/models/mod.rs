@@ -24,7 +24,9 @@ use thiserror::Error;
 
 /// Checked hyperparameters that can learn from an input.
 pub trait Estimator {
+    /// What it learns from.
     type Input: ?Sized;
+    /// What it learns.
     type Fitted;
 
     /// Learns from `input`. The same input and seed give the same bits.
@@ -84,6 +86,7 @@ pub struct Membership {
 
 /// A fitted model that says where a row belongs.
 pub trait Segmenter {
+    /// Number of clusters.
     fn n_clusters(&self) -> usize;
 
     /// Assigns one scaled row of `(n_features,)`.

@@ -46,6 +46,7 @@ impl Scorer {
         Ok(Scorer { version, plan })
     }
 
+    /// The version that answers.
     pub fn version(&self) -> &ModelVersion {
         &self.version
     }

@@ -80,7 +80,7 @@ fn logistic_regression_agrees() {
     }
     let expected: Vec<f64> = get(&file, "probabilities_first_10");
     for (row, want) in rows.outer_iter().zip(expected) {
-        near(fit.model.probability(&row), want, 1e-4, "probability");
+        near(fit.model.probability(row), want, 1e-4, "probability");
     }
 }
 

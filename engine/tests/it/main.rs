@@ -1,5 +1,11 @@
 //! The engine's tests: numbers of others, the contract of every model, laws, and whole trainings.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should stop loudly"
+)]
+
 mod golden;
 mod model_contract;
 mod properties;

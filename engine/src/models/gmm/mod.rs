@@ -45,6 +45,7 @@ pub struct Parameters {
 }
 
 impl GaussianMixture {
+    /// What it is made of.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }

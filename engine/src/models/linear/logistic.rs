@@ -84,7 +84,7 @@ impl LogisticParams {
     fn loss(&self, model: &Logistic, input: &Labelled<bool>) -> f64 {
         let penalty: f64 = model.coefficients.iter().map(|weight| weight * weight).sum();
         let losses = input.rows.outer_iter().zip(&input.targets).map(|(row, &target)| {
-            let log_odds = model.log_odds(&row);
+            let log_odds = model.log_odds(row);
             softplus(if target { -log_odds } else { log_odds })
         });
         losses.sum::<f64>() + 0.5 * self.alpha * penalty
@@ -96,7 +96,7 @@ impl LogisticParams {
             model.coefficients.iter().map(|weight| self.alpha * weight).collect();
         let mut intercept = 0.0;
         for (row, &target) in input.rows.outer_iter().zip(&input.targets) {
-            let residual = model.probability(&row) - f64::from(u8::from(target));
+            let residual = model.probability(row) - f64::from(u8::from(target));
             intercept += residual;
             gradient.iter_mut().zip(&row).for_each(|(slope, value)| *slope += residual * value);
         }

@@ -60,7 +60,7 @@ impl Estimator for HurdleParams {
             .rows
             .outer_iter()
             .zip(&spenders.targets)
-            .map(|(row, log)| (log - spend.model.predict(&row)).powi(2))
+            .map(|(row, log)| (log - spend.model.predict(row)).powi(2))
             .sum();
         let notes = [("buys", &buys.diagnostics), ("spend", &spend.diagnostics)]
             .into_iter()

@@ -1,0 +1,98 @@
+//! `models`: what the registry holds and which version answers.
+
+use crate::support::{CONFIG, Run, order_lines, trained, write_log};
+use std::path::Path;
+
+fn train(directory: &Path, seed: &str, promote: bool) -> String {
+    let (log, config) = (directory.join("log.csv"), directory.join("habitus.toml"));
+    write_log(&log, &order_lines());
+    std::fs::write(&config, CONFIG).unwrap();
+    let run = Run::new("train")
+        .path("--config", &config)
+        .path("--events", &log)
+        .path("--models", &directory.join("models"))
+        .arg("--seed")
+        .arg(seed);
+    let run = if promote { run.arg("--promote") } else { run };
+    run.json()["version"].as_str().unwrap().to_owned()
+}
+
+fn models(directory: &Path, args: &[&str]) -> Run {
+    let run = Run::new("models");
+    let run = args.iter().fold(run, |run, arg| run.arg(arg));
+    run.path("--models", &directory.join("models"))
+}
+
+#[test]
+fn the_first_version_takes_the_alias_and_later_ones_only_when_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let production = || models(directory, &["show"]).json()["manifest"]["version"].clone();
+    let first = train(directory, "1", false);
+    assert_eq!(production(), first.as_str());
+    let second = train(directory, "2", false);
+    assert_eq!(production(), first.as_str());
+    let third = train(directory, "3", true);
+    assert_eq!(production(), third.as_str());
+    models(directory, &["promote", &format!("shop@{second}")]).json();
+    assert_eq!(production(), second.as_str());
+    assert_eq!(models(directory, &["list"]).json().as_array().unwrap().len(), 3);
+    models(directory, &["rollback", "shop"]).json();
+    assert_eq!(production(), third.as_str());
+    models(directory, &["rollback", "shop"]).json();
+    assert_eq!(production(), first.as_str());
+    models(directory, &["rollback", "shop"]).fails(2, &["nothing to go back to"]);
+    assert_eq!(production(), first.as_str());
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let shop = trained();
+    let show = |model: &str| {
+        Run::new("models").arg("show").path("--models", &shop.models_dir).arg("--model").arg(model)
+    };
+    show("shop@1999-01-01-abcdefabcdef").fails(2, &["1999-01-01-abcdefabcdef"]);
+    show("bakery").fails(2, &["bakery"]);
+    show("../shop").fails(2, &["../shop"]);
+    show("@production").fails(2, &["@production"]);
+    let empty = tempfile::tempdir().unwrap();
+    Run::new("models").arg("show").path("--models", empty.path()).fails(2, &["holds no model"]);
+    Run::new("models").arg("diff").arg("a").arg("b").fails(2, &["models diff", "later"]);
+}
+
+#[test]
+fn a_damaged_artefact_is_refused_by_every_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let version = train(directory, "1", true);
+    let log = directory.join("log.csv");
+    let out = directory.join("scores.csv");
+    for (file, from, to) in [
+        ("parameters.json", "\"horizon_days\": 60", "\"horizon_days\": 61"),
+        ("manifest.json", "\"n_customers\": 300", "\"n_customers\": 301"),
+        ("manifest.json", "\"format\": 1", "\"format\": 9"),
+        ("parameters.json", "{", ""),
+        ("metrics.json", "{", ""),
+    ] {
+        let path = directory.join("models/shop").join(&version).join(file);
+        let good = std::fs::read_to_string(&path).unwrap();
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(good, bad, "{file} holds `{from}`");
+        std::fs::write(&path, bad).unwrap();
+        let score = || {
+            Run::new("score")
+                .path("--events", &log)
+                .path("--models", &directory.join("models"))
+                .path("--out", &out)
+        };
+        score().fails(1, &["is damaged", file]);
+        assert!(!out.exists());
+        Run::new("serve")
+            .path("--events", &log)
+            .path("--models", &directory.join("models"))
+            .fails(1, &["is damaged", file]);
+        std::fs::write(&path, good).unwrap();
+        score().json();
+        std::fs::remove_file(&out).unwrap();
+    }
+}

@@ -1,0 +1,94 @@
+//! The shipped example and the demo, as a newcomer meets them.
+
+use crate::support::Run;
+use habitus::registry::{PRODUCTION, Registry};
+use habitus::rpc::ask;
+use habitus_engine::scoring::Scorer;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Ends the server when the test does, however it ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_shipped_version_is_whole_and_can_answer() {
+    let registry = Registry::open(&root().join("models"));
+    let artefact = registry.load("example", PRODUCTION).unwrap();
+    assert_eq!(artefact.manifest.sealed.n_customers, 2_357);
+    assert_eq!(artefact.manifest.sealed.rows.accepted, 6_919);
+    let scorer = Scorer::new(artefact.version).unwrap();
+    assert!(scorer.version().segment.catalogue.len() > 1);
+}
+
+#[test]
+fn a_bare_serve_answers_for_the_example_and_ends_on_sigterm() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_habitus"))
+        .args(["serve", "--quiet", "--format", "json", "--listen", "127.0.0.1:0", "--models"])
+        .arg(root().join("models"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let mut server = Server(child);
+    // The document is complete with its closing brace, and by then the port is open.
+    let lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    let mut document = String::new();
+    for line in lines {
+        document += &line;
+        if line == "}" {
+            break;
+        }
+    }
+    let announced: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(announced["customers"], 2_357);
+    let address = announced["listening"].as_str().unwrap().parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = runtime.block_on(ask(address, "1")).unwrap().prediction.unwrap();
+    assert_eq!(answer.model, "example");
+    assert!(answer.churn.unwrap().probability.is_some());
+
+    let pid = server.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(server.0.wait().unwrap().success(), "SIGTERM is a normal end");
+}
+
+#[test]
+fn the_demo_goes_all_the_way() {
+    let document = Run::new("demo").arg("--exit").json();
+    assert!(document["segments"].as_array().unwrap().len() > 1);
+    assert!(document["answer"]["churn_probability"].as_str().unwrap().parse::<f64>().is_ok());
+    for (head, baseline) in [("churn", "recency"), ("value", "naive_rate")] {
+        let trials = document["evaluation"][head].as_array().unwrap();
+        assert!(trials.iter().any(|trial| trial["family"] == baseline), "{head}");
+    }
+}
+
+#[test]
+fn the_examples_log_is_what_its_configuration_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let example = |file: &str| Path::new("examples/cdnow").join(file);
+    let out = directory.path().join("features.csv");
+    let report = Run::new("features")
+        .path("--config", &root().join(example("habitus.toml")))
+        .path("--events", &root().join(example("orders.csv")))
+        .arg("--as-of")
+        .arg("1997-09-30")
+        .path("--out", &out)
+        .json();
+    assert_eq!(report["customers"], 2_357);
+    assert_eq!(report["rows"]["counts"]["rejected"].as_object().unwrap().len(), 0);
+    assert!(report["rows"]["counts"]["after_as_of"].as_u64().unwrap() > 0);
+}
