@@ -1,0 +1,41 @@
+//! Fits: both segment families on 20,000 scaled rows, and a whole training.
+
+use crate::shop::{settings, shop};
+use habitus_engine::domain::Seed;
+use habitus_engine::features::{Encoder, Plan};
+use habitus_engine::matrix::ScaledMatrix;
+use habitus_engine::models::Estimator;
+use habitus_engine::models::gmm::GmmParams;
+use habitus_engine::models::kmeans::KMeansParams;
+use habitus_engine::models::selection::Family;
+use habitus_engine::training::train;
+
+fn rows() -> ScaledMatrix {
+    let settings = settings(Family::Kmeans, 5);
+    let plan = Plan::compile(&settings.spec, &settings.rules.currency).unwrap();
+    let (histories, as_of) = shop(20_000);
+    let table = plan.table(&histories, as_of);
+    Encoder::fit(&settings.spec, &[], &table.matrix).unwrap().scaled(&table.matrix)
+}
+
+#[divan::bench(sample_count = 10)]
+fn kmeans_k8(bencher: divan::Bencher) {
+    let rows = rows();
+    let params = KMeansParams { n_clusters: 8, n_init: 1, max_iter: 300, tol: 1e-4 };
+    bencher.bench_local(|| params.fit(&rows, Seed(1)).unwrap());
+}
+
+#[divan::bench(sample_count = 5)]
+fn mixture_k8(bencher: divan::Bencher) {
+    let rows = rows();
+    let params =
+        GmmParams { n_components: 8, n_init: 1, max_iter: 300, tol: 1e-3, reg_covar: 1e-3 };
+    bencher.bench_local(|| params.fit(&rows, Seed(1)).unwrap());
+}
+
+#[divan::bench(sample_count = 5)]
+fn whole_training(bencher: divan::Bencher) {
+    let (histories, as_of) = shop(20_000);
+    let settings = settings(Family::Kmeans, 5);
+    bencher.bench_local(|| train(&histories, &settings, as_of, &|_| {}).unwrap());
+}

@@ -1,0 +1,73 @@
+//! A made-up shop: customers who buy at their own rates for two years, and sometimes stop.
+
+use habitus_engine::domain::{
+    AsOf, Currency, CustomerId, Event, EventKind, EventRules, History, Money, Seed, Zone,
+};
+use habitus_engine::features::purchases;
+use habitus_engine::models::selection::{Family, SegmentationParams};
+use habitus_engine::training::{Trained, TrainingSettings, train};
+use habitus_engine::version::Eligibility;
+use rand::Rng;
+use std::collections::BTreeMap;
+
+pub fn settings(family: Family, k: usize) -> TrainingSettings {
+    TrainingSettings {
+        rules: EventRules {
+            zone: Zone::named("UTC").unwrap(),
+            currency: Currency { code: "EUR".into(), digits: 2 },
+            time_format: None,
+            default_kind: EventKind::Purchase,
+            kinds: BTreeMap::new(),
+        },
+        eligibility: Eligibility { min_age_days: 0, lost_after_days: None },
+        horizon_days: 90,
+        seed: Seed(1),
+        spec: purchases(),
+        segmentation: SegmentationParams {
+            family,
+            k_min: k,
+            k_max: k,
+            n_init: 1,
+            max_iter: 300,
+            tol: 1e-3,
+            reg_covar: 1e-3,
+        },
+        segment_features: Vec::new(),
+    }
+}
+
+/// `n` histories of about 16 orders each, and the end of their last possible day.
+pub fn shop(n: usize) -> (Vec<History>, AsOf) {
+    let zone = Zone::named("UTC").unwrap();
+    let start = zone.day_of(zone.parse("2020-01-01", None).unwrap().at);
+    let mut rng = Seed(5).rng();
+    let histories = (0..n)
+        .map(|customer| {
+            let gap = rng.gen_range(5.0..60.0);
+            let spend = rng.gen_range(500..20_000);
+            let mut day: f64 = rng.gen_range(0.0..300.0);
+            let mut events = Vec::new();
+            while day < 730.0 && !(rng.gen_bool(0.03) && !events.is_empty()) {
+                let at = zone.start_of(start.plus(day as i32));
+                events.push(Event {
+                    at,
+                    day: zone.day_of(at),
+                    kind: EventKind::Purchase,
+                    amount: Some(Money(spend + rng.gen_range(0..1_000))),
+                    quantity: None,
+                    discount: None,
+                    details: None,
+                });
+                day += gap * rng.gen_range(0.3..1.7);
+            }
+            History::new(CustomerId::new(&format!("c{customer:07}")), events)
+        })
+        .collect();
+    (histories, zone.end_of(start.plus(730)))
+}
+
+/// A version trained on a small shop.
+pub fn trained(family: Family) -> Trained {
+    let (histories, as_of) = shop(3_000);
+    train(&histories, &settings(family, 5), as_of, &|_| {}).unwrap()
+}
