@@ -47,7 +47,7 @@ pub fn shop(n: usize) -> (Vec<History>, AsOf) {
             let spend = rng.gen_range(500..20_000);
             let mut day: f64 = rng.gen_range(0.0..300.0);
             let mut events = Vec::new();
-            while day < 730.0 && !(rng.gen_bool(0.03) && !events.is_empty()) {
+            while day < 730.0 && (events.is_empty() || !rng.gen_bool(0.03)) {
                 let at = zone.start_of(start.plus(day as i32));
                 events.push(Event {
                     at,

@@ -1,28 +1,20 @@
 //! `habitus demo`: the whole way on the bundled CDNOW sample.
 
 use super::Global;
+use super::example;
 use super::output;
 use super::serve::{bind, runtime};
 use super::train;
 use crate::config::{Config, Overrides};
-use crate::ingest::{self, Source};
+use crate::ingest;
 use crate::registry::Registry;
 use crate::report::{Table, money, number, segment_table, trial_tables};
 use crate::rpc::{self, pb};
 use crate::serving::{LoadedModel, Serving};
 use anyhow::Context;
 use serde_json::json;
-use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-
-const CONFIG: &str = include_str!("../../examples/cdnow/habitus.toml");
-const ORDERS: &[u8] = include_bytes!("../../examples/cdnow/orders.csv");
-
-/// The bundled log, the same bytes as examples/cdnow/orders.csv.
-pub fn orders() -> Source {
-    Source::Bytes { name: "examples/cdnow/orders.csv".to_owned(), bytes: Cow::Borrowed(ORDERS) }
-}
 
 /// Train on the bundled CDNOW sample, print what was learned, serve it and ask it once
 #[derive(Debug, clap::Args)]
@@ -37,15 +29,20 @@ impl Demo {
         let directory = tempfile::tempdir().context("making a temporary registry")?;
         let overrides =
             Overrides { models: Some(directory.path().to_owned()), ..Overrides::default() };
-        let config = Config::from_text(CONFIG, &overrides)?;
-        let run = train::train(&config, &[orders()], None, true, global)?;
+        let config = Config::from_text(example::CONFIG, &overrides)?;
+        let run = train::train(&config, &[example::orders()], None, true, global)?;
 
         let registry = Registry::open(&config.models);
         let model =
             LoadedModel::try_from(registry.load(&config.name, &run.published.manifest.version)?)?;
         let rules = model.rules().clone();
-        let log =
-            ingest::read(&[orders()], &config.columns, &rules, crate::clock::now(), &mut |_| {})?;
+        let log = ingest::read(
+            &[example::orders()],
+            &config.columns,
+            &rules,
+            crate::clock::now(),
+            &mut |_| {},
+        )?;
         let as_of = super::input::as_of(&log, None, &rules)?;
         let customer = log
             .histories

@@ -1,11 +1,10 @@
 //! `habitus features`: the feature matrix as a file for a notebook.
 
 use super::Global;
-use super::input;
+use super::input::{self, LogChoice};
 use super::progress::Progress;
 use crate::config::{Config, Overrides};
 use crate::export::{Column, ColumnKind, Schema, TableWriter};
-use crate::ingest;
 use anyhow::Context;
 use habitus_engine::features::Plan;
 use serde_json::json;
@@ -19,12 +18,8 @@ const CHUNK: usize = 8_192;
 pub struct Features {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Event logs (CSV); patterns are expanded
-    #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
-    events: Vec<String>,
-    /// A customers file; arrives with a later version
-    #[arg(long, value_name = "FILE")]
-    customers: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogChoice,
     /// Nothing after this matters: RFC 3339, or a date, which means the end of that day
     #[arg(long, value_name = "T")]
     as_of: String,
@@ -35,7 +30,7 @@ pub struct Features {
 
 impl Features {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        input::refuse_customers(self.customers.as_ref())?;
+        let sources = self.log.sources()?;
         let config = Config::load(Some(&self.config), &Overrides::default())?;
         let settings = &config.training;
         let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
@@ -43,7 +38,6 @@ impl Features {
             .into_iter()
             .chain(plan.names().iter().map(|name| (name.clone(), ColumnKind::Float)));
         let mut writer = TableWriter::create(&self.out, Schema::new(columns))?;
-        let sources = ingest::sources(&self.events)?;
         let log = input::read_log(&sources, &config.columns, &settings.rules, global)?;
         let as_of = input::as_of(&log, Some(&self.as_of), &settings.rules)?;
         let progress = Progress::of(log.histories.len() as u64, "features", false, global.quiet);

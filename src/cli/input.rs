@@ -41,6 +41,25 @@ pub fn as_of(log: &Log, asked: Option<&str>, rules: &EventRules) -> anyhow::Resu
     Ok(as_of)
 }
 
+/// Which log is read: `--events` and `--customers`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogChoice {
+    /// Event logs (CSV); patterns are expanded
+    #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
+    events: Vec<String>,
+    /// A customers file; arrives with a later version
+    #[arg(long, value_name = "FILE")]
+    customers: Option<PathBuf>,
+}
+
+impl LogChoice {
+    /// The files that the patterns mean.
+    pub fn sources(&self) -> anyhow::Result<Vec<Source>> {
+        refuse_customers(self.customers.as_ref())?;
+        Ok(ingest::sources(&self.events)?)
+    }
+}
+
 /// Which model version answers: `--models` and `--model`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelChoice {

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod demo;
+mod example;
 mod exit;
 mod features;
 mod input;

@@ -1,11 +1,10 @@
 //! `habitus score`: one row of answers per customer.
 
 use super::Global;
-use super::input::{self, ModelChoice};
+use super::input::{self, LogChoice, ModelChoice};
 use super::progress::Progress;
 use crate::config::{Config, Overrides};
 use crate::export::{Column, ColumnKind, Schema, TableWriter};
-use crate::ingest;
 use crate::registry::Registry;
 use crate::report::Table;
 use habitus_engine::domain::{Answer, Prediction};
@@ -21,12 +20,8 @@ const CHUNK: usize = 8_192;
 /// Score every customer of a log into a file
 #[derive(Debug, clap::Args)]
 pub struct Score {
-    /// Event logs (CSV); patterns are expanded
-    #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
-    events: Vec<String>,
-    /// A customers file; arrives with a later version
-    #[arg(long, value_name = "FILE")]
-    customers: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogChoice,
     /// Settings for reading the log, where they are not those that the version was trained with
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -42,7 +37,7 @@ pub struct Score {
 
 impl Score {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        input::refuse_customers(self.customers.as_ref())?;
+        let sources = self.log.sources()?;
         let overrides = Overrides { models: self.choice.models.clone(), ..Overrides::default() };
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let artefact = self.choice.load(&Registry::open(&config.models))?;
@@ -51,7 +46,6 @@ impl Score {
         let rules = artefact.version.rules.clone();
         let version = artefact.manifest.version;
         let scorer = Scorer::new(artefact.version)?;
-        let sources = ingest::sources(&self.events)?;
         let log = input::read_log(&sources, &columns, &rules, global)?;
         let as_of = input::as_of(&log, self.as_of.as_deref(), &rules)?;
 

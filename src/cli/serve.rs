@@ -1,7 +1,7 @@
 //! `habitus serve`: answers over gRPC for the customers of a log in memory.
 
 use super::Global;
-use super::demo;
+use super::example;
 use super::exit::Refusal;
 use super::input::{self, ModelChoice};
 use crate::config::{Config, Overrides};
@@ -15,9 +15,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
-
-/// The model that ships with habitus and may be served without naming a log.
-const EXAMPLE: &str = "example";
 
 /// Answer over gRPC
 #[derive(Debug, clap::Args)]
@@ -78,8 +75,8 @@ impl Serve {
         if !self.events.is_empty() {
             return Ok(ingest::sources(&self.events)?);
         }
-        if model == EXAMPLE {
-            return Ok(vec![demo::orders()]);
+        if model == example::NAME {
+            return Ok(vec![example::orders()]);
         }
         Err(Refusal::EventsNeeded { model: model.to_owned() }.into())
     }

@@ -1,11 +1,11 @@
 //! `habitus train`: a log becomes a model version.
 
 use super::Global;
-use super::input;
+use super::input::{self, LogChoice};
 use super::progress::Progress;
 use crate::clock;
 use crate::config::{Config, Overrides};
-use crate::ingest::{self, Source, Validation};
+use crate::ingest::{Source, Validation};
 use crate::registry::{self, Draft, PRODUCTION, Published, Registry};
 use crate::report;
 use habitus_engine::training::{self, Trained};
@@ -18,12 +18,8 @@ pub struct Train {
     /// Settings; see `src/defaults.toml` for all of them
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Event logs (CSV); patterns are expanded
-    #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
-    events: Vec<String>,
-    /// A customers file; arrives with a later version
-    #[arg(long, value_name = "FILE")]
-    customers: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogChoice,
     /// Nothing after this matters: RFC 3339, or a date, which means the end of that day
     #[arg(long, value_name = "T")]
     as_of: Option<String>,
@@ -45,7 +41,7 @@ pub struct Train {
 
 impl Train {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        input::refuse_customers(self.customers.as_ref())?;
+        let sources = self.log.sources()?;
         let overrides = Overrides {
             name: self.name.clone(),
             seed: self.seed,
@@ -54,7 +50,6 @@ impl Train {
             listen: None,
         };
         let config = Config::load(Some(&self.config), &overrides)?;
-        let sources = ingest::sources(&self.events)?;
         let run = train(&config, &sources, self.as_of.as_deref(), self.promote, global)?;
         global.format.print(|| run.text(), || run.json())
     }

@@ -56,8 +56,7 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
     let manifest = seal(draft, &parameters, &family)?;
     let directory = family.join(&manifest.version);
     if directory.join(MANIFEST).is_file() {
-        let existing = read(&directory, draft.name, &manifest.version)?;
-        return Ok(Published { manifest: existing.manifest, directory, created: false });
+        return existing(draft.name, &manifest.version, directory);
     }
     fs::create_dir_all(&family).map_err(io(&family))?;
     let hidden =
@@ -72,9 +71,20 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
         files::write_synced(&hidden.path().join(name), bytes)?;
     }
     files::sync_directory(hidden.path())?;
-    fs::rename(hidden.path(), &directory).map_err(io(&directory))?;
+    if let Err(error) = fs::rename(hidden.path(), &directory) {
+        // Another process may have published the same version in between.
+        return match directory.join(MANIFEST).is_file() {
+            true => existing(draft.name, &manifest.version, directory),
+            false => Err(io(&directory)(error)),
+        };
+    }
     files::sync_directory(&family)?;
     Ok(Published { manifest, directory, created: true })
+}
+
+fn existing(name: &str, version: &str, directory: PathBuf) -> Result<Published, RegistryError> {
+    let manifest = read(&directory, name, version)?.manifest;
+    Ok(Published { manifest, directory, created: false })
 }
 
 /// Reads the manifest of a version and checks that it stands where it says.

@@ -3,7 +3,7 @@
 use super::table::{Table, money, number, percent};
 use habitus_engine::domain::Currency;
 use habitus_engine::segments::Segment;
-use habitus_engine::training::{ChurnTrial, Evaluation, Trained, ValueTrial};
+use habitus_engine::training::{ChurnMetrics, Evaluation, Trained, Trial, ValueMetrics};
 use habitus_engine::version::Replaced;
 use std::fmt::Write;
 
@@ -46,7 +46,7 @@ pub fn trial_tables(evaluation: &Evaluation) -> (Table, Table) {
     (churn_table(&evaluation.churn), value_table(&evaluation.value))
 }
 
-fn churn_table(trials: &[ChurnTrial]) -> Table {
+fn churn_table(trials: &[Trial<ChurnMetrics>]) -> Table {
     let mut table = Table::new(&[
         "churn model",
         "served",
@@ -77,7 +77,7 @@ fn churn_table(trials: &[ChurnTrial]) -> Table {
     table
 }
 
-fn value_table(trials: &[ValueTrial]) -> Table {
+fn value_table(trials: &[Trial<ValueMetrics>]) -> Table {
     let mut table = Table::new(&[
         "value model",
         "served",

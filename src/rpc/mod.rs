@@ -1,7 +1,7 @@
 //! gRPC: what `proto/` promises, kept by the serving room.
 //!
 //! The way of a call: a service file (`prediction_service`, `segment_service`, `model_service`)
-//! takes the message, `request_id` names the call, `lookup` finds the version that it asks for, the
+//! takes the message, `request_id` names the call and `reply` ends it, `lookup` finds the version that it asks for, the
 //! serving room answers, `convert` puts the answer into messages, and `status` puts errors into
 //! codes. `server` runs it all, with health and reflection.
 //!
@@ -14,6 +14,7 @@ mod error;
 mod lookup;
 mod model_service;
 mod prediction_service;
+mod reply;
 mod request_id;
 mod segment_service;
 mod server;

@@ -1,6 +1,7 @@
 //! `ModelService`: what the versions of a model are.
 
 use super::pb::model_service_server::ModelService;
+use super::reply::reply;
 use super::request_id::RequestId;
 use super::{RpcError, convert, lookup, pb};
 use crate::serving::Serving;
@@ -45,7 +46,8 @@ impl ModelService for Models {
     ) -> Result<Response<pb::ListModelVersionsResponse>, Status> {
         let id = RequestId::of(request.metadata());
         let versions = self.list(request.into_inner()).await;
-        id.answer(
+        reply(
+            &id,
             versions.map(|versions| pb::ListModelVersionsResponse {
                 versions,
                 request_id: id.to_string(),
@@ -59,9 +61,12 @@ impl ModelService for Models {
     ) -> Result<Response<pb::GetModelVersionResponse>, Status> {
         let id = RequestId::of(request.metadata());
         let version = self.get(request.into_inner()).await;
-        id.answer(version.map(|version| pb::GetModelVersionResponse {
-            version: Some(version),
-            request_id: id.to_string(),
-        }))
+        reply(
+            &id,
+            version.map(|version| pb::GetModelVersionResponse {
+                version: Some(version),
+                request_id: id.to_string(),
+            }),
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! `PredictionService`: answers about customers.
 
 use super::pb::prediction_service_server::PredictionService;
+use super::reply::reply;
 use super::request_id::RequestId;
 use super::{RpcError, convert, lookup, pb};
 use crate::clock;
@@ -71,10 +72,13 @@ impl PredictionService for Predictions {
     ) -> Result<Response<pb::GetPredictionResponse>, Status> {
         let id = RequestId::of(request.metadata());
         let prediction = self.one(request.into_inner()).await;
-        id.answer(prediction.map(|prediction| pb::GetPredictionResponse {
-            prediction: Some(prediction),
-            request_id: id.to_string(),
-        }))
+        reply(
+            &id,
+            prediction.map(|prediction| pb::GetPredictionResponse {
+                prediction: Some(prediction),
+                request_id: id.to_string(),
+            }),
+        )
     }
 
     async fn batch_predict(
@@ -82,7 +86,7 @@ impl PredictionService for Predictions {
         request: Request<pb::BatchPredictRequest>,
     ) -> Result<Response<pb::BatchPredictResponse>, Status> {
         let id = RequestId::of(request.metadata());
-        id.answer(self.batch(request.into_inner(), &id).await)
+        reply(&id, self.batch(request.into_inner(), &id).await)
     }
 }
 

@@ -1,13 +1,11 @@
 //! The id of a call: the caller's own, or one that is made up.
 
-use super::{RpcError, status};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::{Response, Status};
 
 /// The metadata key, of requests and of responses.
 pub const KEY: &str = "x-request-id";
@@ -30,22 +28,6 @@ impl RequestId {
         }
     }
 
-    /// Puts the id into the metadata of an answer, and turns an error into its status.
-    pub fn answer<T>(&self, answer: Result<T, RpcError>) -> Result<Response<T>, Status> {
-        match answer {
-            Ok(message) => {
-                let mut response = Response::new(message);
-                self.stamp(response.metadata_mut());
-                Ok(response)
-            }
-            Err(error) => {
-                let mut status = status::status(&error, self);
-                self.stamp(status.metadata_mut());
-                Err(status)
-            }
-        }
-    }
-
     /// Unlike any other of this process by a counter, and of other processes by 64 random bits.
     /// Chance may enter here because no answer depends on it.
     fn fresh() -> RequestId {
@@ -56,7 +38,8 @@ impl RequestId {
         RequestId(format!("{:016x}-{call:x}", *PROCESS))
     }
 
-    fn stamp(&self, metadata: &mut MetadataMap) {
+    /// Puts the id into the metadata of an answer.
+    pub fn stamp(&self, metadata: &mut MetadataMap) {
         // Printable ASCII is always a metadata value.
         if let Ok(value) = self.0.parse::<MetadataValue<Ascii>>() {
             metadata.insert(KEY, value);

@@ -1,6 +1,7 @@
 //! `SegmentService`: what the segments of a version are like.
 
 use super::pb::segment_service_server::SegmentService;
+use super::reply::reply;
 use super::request_id::RequestId;
 use super::{RpcError, convert, lookup, pb};
 use crate::serving::Serving;
@@ -56,7 +57,7 @@ impl SegmentService for Segments {
         request: Request<pb::ListSegmentsRequest>,
     ) -> Result<Response<pb::ListSegmentsResponse>, Status> {
         let id = RequestId::of(request.metadata());
-        id.answer(self.list(request.into_inner(), &id).await)
+        reply(&id, self.list(request.into_inner(), &id).await)
     }
 
     async fn get_segment(
@@ -64,6 +65,6 @@ impl SegmentService for Segments {
         request: Request<pb::GetSegmentRequest>,
     ) -> Result<Response<pb::GetSegmentResponse>, Status> {
         let id = RequestId::of(request.metadata());
-        id.answer(self.get(request.into_inner(), &id).await)
+        reply(&id, self.get(request.into_inner(), &id).await)
     }
 }

@@ -5,3 +5,4 @@ mod models;
 mod predictions;
 mod running;
 mod tools;
+mod versions;

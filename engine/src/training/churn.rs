@@ -1,13 +1,13 @@
 //! The churn head: tried, chosen, measured, fitted again.
 
-use super::evaluation::{ChurnMetrics, ChurnTrial};
-use super::stage::Stage;
+use super::evaluation::{ChurnMetrics, Trial};
+use super::stage::Encoded;
 use crate::domain::{Lifetime, Seed};
 use crate::models::churn::{BaseRate, ChurnModel, Platt, RecencyParams};
 use crate::models::linear::{Labelled, LogisticParams};
 use crate::models::{Diagnostics, Estimator, FitError};
 use crate::version::{ChurnHead, Replaced};
-use ndarray::{Array1, Array2};
+use ndarray::Array1;
 
 /// A model learned from fewer customers than this would be noise.
 const LEAST_CUSTOMERS: usize = 30;
@@ -22,13 +22,6 @@ enum Family {
     BaseRate,
 }
 
-/// A stage with its rows encoded.
-pub struct Encoded<'a> {
-    pub stage: &'a Stage,
-    /// `(n_customers, width)`.
-    pub rows: Array2<f64>,
-}
-
 /// What was chosen at c2: enough to fit the head again.
 pub struct Choice {
     family: Family,
@@ -37,10 +30,15 @@ pub struct Choice {
 }
 
 /// Fits at c1, calibrates and chooses by Brier score at c2, measures at c3.
-pub fn evaluate(c1: &Encoded, c2: &Encoded, c3: &Encoded, seed: Seed) -> (Choice, Vec<ChurnTrial>) {
-    let tried = FAMILIES.map(|family| (family, Trial::run(family, c1, c2, seed)));
+pub fn evaluate(
+    c1: &Encoded,
+    c2: &Encoded,
+    c3: &Encoded,
+    seed: Seed,
+) -> (Choice, Vec<Trial<ChurnMetrics>>) {
+    let tried = FAMILIES.map(|family| (family, Fitted::run(family, c1, c2, seed)));
     let brier =
-        |trial: &Result<Trial, FitError>| trial.as_ref().ok().map(|trial| trial.calibrated.brier);
+        |trial: &Result<Fitted, FitError>| trial.as_ref().ok().map(|trial| trial.calibrated.brier);
     let (model, baseline) = (brier(&tried[0].1), brier(&tried[1].1));
     let family = match (model, baseline) {
         (Some(model), Some(baseline)) if model <= baseline => Family::Logistic,
@@ -48,9 +46,9 @@ pub fn evaluate(c1: &Encoded, c2: &Encoded, c3: &Encoded, seed: Seed) -> (Choice
         (_, Some(_)) => Family::Recency,
         (None, None) => Family::BaseRate,
     };
-    let mut trials: Vec<(Family, Result<Trial, FitError>)> = tried.into();
+    let mut trials: Vec<(Family, Result<Fitted, FitError>)> = tried.into();
     if family == Family::BaseRate {
-        trials.push((family, Trial::run(family, c1, c2, seed)));
+        trials.push((family, Fitted::run(family, c1, c2, seed)));
     }
     let replaced = (family != Family::Logistic).then(|| Replaced {
         family: name(Family::Logistic).to_owned(),
@@ -103,15 +101,15 @@ pub fn refit(choice: &Choice, data: &Encoded, seed: Seed) -> ChurnHead {
 }
 
 /// A model fitted at c1 with what c2 says of it.
-struct Trial {
+struct Fitted {
     model: ChurnModel,
     diagnostics: Option<Diagnostics>,
     calibration: Platt,
     calibrated: ChurnMetrics,
 }
 
-impl Trial {
-    fn run(family: Family, c1: &Encoded, c2: &Encoded, seed: Seed) -> Result<Trial, FitError> {
+impl Fitted {
+    fn run(family: Family, c1: &Encoded, c2: &Encoded, seed: Seed) -> Result<Fitted, FitError> {
         let (model, diagnostics) = fit(family, c1, seed)?;
         let raw = probabilities(&model, c2);
         let calibration = match family {
@@ -119,32 +117,22 @@ impl Trial {
             _ => Platt::fit(&raw, &c2.stage.churned),
         };
         let calibrated = ChurnMetrics::of(&c2.stage.churned, &applied(calibration, raw));
-        Ok(Trial { model, diagnostics, calibration, calibrated })
+        Ok(Fitted { model, diagnostics, calibration, calibrated })
     }
 }
 
 fn report(
     family: Family,
-    trial: Result<Trial, FitError>,
+    fitted: Result<Fitted, FitError>,
     chosen: Family,
     c3: &Encoded,
-) -> ChurnTrial {
-    let (calibration, holdout, diagnostics, failure) = match trial {
-        Ok(trial) => {
-            let probabilities = applied(trial.calibration, probabilities(&trial.model, c3));
-            let holdout = ChurnMetrics::of(&c3.stage.churned, &probabilities);
-            (Some(trial.calibrated), Some(holdout), trial.diagnostics, None)
-        }
-        Err(error) => (None, None, None, Some(error.to_string())),
-    };
-    ChurnTrial {
-        family: name(family).to_owned(),
-        chosen: family == chosen,
-        calibration,
-        holdout,
-        diagnostics,
-        failure,
-    }
+) -> Trial<ChurnMetrics> {
+    let outcome = fitted.map(|fitted| {
+        let raw = probabilities(&fitted.model, c3);
+        let holdout = ChurnMetrics::of(&c3.stage.churned, &applied(fitted.calibration, raw));
+        (fitted.calibrated, holdout, fitted.diagnostics)
+    });
+    Trial::of(name(family), family == chosen, outcome)
 }
 
 fn fit(

@@ -4,9 +4,9 @@ use super::Clock;
 use super::metrics::{
     auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
 };
-use crate::models::Diagnostics;
 use crate::models::selection::Candidate;
 use crate::models::value::IntervalMap;
+use crate::models::{Diagnostics, FitError};
 use serde::{Deserialize, Serialize};
 
 /// The evaluation of one training run; written as metrics.json, outside the version's digest.
@@ -16,20 +16,20 @@ pub struct Evaluation {
     /// Whether probabilities and values were stretched from a shorter window to the horizon. The
     /// metrics below are always of the window.
     pub bridged: bool,
-    pub churn: Vec<ChurnTrial>,
-    pub value: Vec<ValueTrial>,
+    pub churn: Vec<Trial<ChurnMetrics>>,
+    pub value: Vec<Trial<ValueMetrics>>,
     pub segments: SegmentMetrics,
 }
 
-/// One churn model, fitted at c1 and calibrated at c2.
+/// One model of a head, fitted at c1, with metrics `M`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ChurnTrial {
+pub struct Trial<M> {
     pub family: String,
     pub chosen: bool,
     /// At c2, where the choice was made and the calibration learned.
-    pub calibration: Option<ChurnMetrics>,
+    pub calibration: Option<M>,
     /// At c3, measured once.
-    pub holdout: Option<ChurnMetrics>,
+    pub holdout: Option<M>,
     pub diagnostics: Option<Diagnostics>,
     /// Why there is no model.
     pub failure: Option<String>,
@@ -45,17 +45,6 @@ pub struct ChurnMetrics {
     pub brier: f64,
     pub log_loss: f64,
     pub ece: f64,
-}
-
-/// One value model, fitted at c1 and scaled at c2.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ValueTrial {
-    pub family: String,
-    pub chosen: bool,
-    pub calibration: Option<ValueMetrics>,
-    pub holdout: Option<ValueMetrics>,
-    pub diagnostics: Option<Diagnostics>,
-    pub failure: Option<String>,
 }
 
 /// Metrics of expected spend within the window, in major currency units.
@@ -80,6 +69,25 @@ pub struct SegmentMetrics {
     /// Rows that the fit saw: all, or a sample of a large log.
     pub n_rows_fitted: usize,
     pub table: Vec<Candidate>,
+}
+
+/// What became of a model: its metrics at c2 and at c3, and how its fit went.
+pub(super) type Outcome<M> = (M, M, Option<Diagnostics>);
+
+impl<M> Trial<M> {
+    pub(super) fn of(
+        family: &str,
+        chosen: bool,
+        outcome: Result<Outcome<M>, FitError>,
+    ) -> Trial<M> {
+        let (calibration, holdout, diagnostics, failure) = match outcome {
+            Ok((calibration, holdout, diagnostics)) => {
+                (Some(calibration), Some(holdout), diagnostics, None)
+            }
+            Err(error) => (None, None, None, Some(error.to_string())),
+        };
+        Trial { family: family.to_owned(), chosen, calibration, holdout, diagnostics, failure }
+    }
 }
 
 impl ChurnMetrics {

@@ -6,6 +6,7 @@
 
 mod churn;
 mod clock;
+mod error;
 mod evaluation;
 mod metrics;
 mod segment;
@@ -14,8 +15,7 @@ mod train;
 mod value;
 
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};
-pub use evaluation::{
-    ChurnMetrics, ChurnTrial, Evaluation, SegmentMetrics, ValueMetrics, ValueTrial,
-};
+pub use error::TrainError;
+pub use evaluation::{ChurnMetrics, Evaluation, SegmentMetrics, Trial, ValueMetrics};
 pub use metrics::{auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio};
-pub use train::{TrainError, Trained, TrainingSettings, train};
+pub use train::{Trained, TrainingSettings, train};

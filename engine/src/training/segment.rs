@@ -1,7 +1,7 @@
 //! The segment head: clusters of everybody at the as-of.
 
+use super::TrainError;
 use super::evaluation::SegmentMetrics;
-use super::train::TrainError;
 use crate::domain::Seed;
 use crate::features::{Encoder, FeatureSpec};
 use crate::matrix::{FeatureMatrix, ScaledMatrix};

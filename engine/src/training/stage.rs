@@ -1,8 +1,9 @@
 //! What is known at one cut-off, and what happened after it.
 
 use crate::domain::{AsOf, Currency, EventKind, History, Lifetime};
-use crate::features::{Plan, lifetime};
+use crate::features::{Encoder, Plan, lifetime};
 use crate::matrix::FeatureMatrix;
+use ndarray::Array2;
 
 /// The customers with an event by a cut-off: features and lifetimes from before it, labels from the
 /// window after it. Row by row the same customer throughout.
@@ -46,6 +47,20 @@ impl Stage {
 
     pub fn n_customers(&self) -> usize {
         self.lifetimes.len()
+    }
+}
+
+/// A stage with its rows encoded.
+pub struct Encoded<'a> {
+    pub stage: &'a Stage,
+    /// `(n_customers, width)`.
+    pub rows: Array2<f64>,
+}
+
+impl<'a> Encoded<'a> {
+    /// Encodes the rows of a stage.
+    pub fn new(stage: &'a Stage, encoder: &Encoder) -> Encoded<'a> {
+        Encoded { stage, rows: encoder.encode_all(&stage.raw) }
     }
 }
 

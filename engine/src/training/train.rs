@@ -1,20 +1,16 @@
 //! The whole of training, from histories to a version.
 
-use super::churn::{self, Encoded};
 use super::evaluation::Evaluation;
 use super::segment::{self, Clustered};
-use super::stage::Stage;
-use super::{Clock, ClockError, value};
+use super::stage::{Encoded, Stage};
+use super::{Clock, TrainError};
+use super::{churn, value};
 use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, fingerprint};
-use crate::features::{
-    Encoder, EncoderError, FeatureSpec, FeatureTable, Plan, SpecError, lifetime,
-};
-use crate::models::FitError;
+use crate::features::{Encoder, FeatureSpec, FeatureTable, Plan, lifetime};
 use crate::models::selection::SegmentationParams;
 use crate::segments::{Member, catalogue};
 use crate::version::{Bridge, Eligibility, FORMAT, Forecast, ModelVersion, SegmentHead};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 /// Everything that shapes a version besides the events. Part of the manifest and of the digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,25 +34,6 @@ pub struct Trained {
     /// Of the accepted events up to the as-of.
     pub fingerprint: String,
     pub n_customers: usize,
-}
-
-/// Why training gave no version.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TrainError {
-    #[error("no usable event lies at or before the as-of {as_of}")]
-    NoEvents { as_of: Day },
-    #[error(transparent)]
-    Clock(#[from] ClockError),
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    #[error("segments.features: {0}")]
-    Encoder(#[from] EncoderError),
-    #[error(
-        "segments.k: {k} clusters were asked for, but there are only {customers} different customers"
-    )]
-    TooManyClusters { k: usize, customers: usize },
-    #[error("the segments could not be fitted: {0}")]
-    Fit(#[from] FitError),
 }
 
 /// Trains on the events up to `as_of`, telling `progress` which stage begins.
@@ -141,14 +118,14 @@ fn forecast(
     let calibrate = stage(clock.calibrate, clock.measure);
     let measure = stage(clock.measure, clock.as_of);
     let encoder = Encoder::fit(&settings.spec, &[], &fit.raw)?;
-    let [c1, c2, c3] = [&fit, &calibrate, &measure].map(|stage| encoded(stage, &encoder));
+    let [c1, c2, c3] = [&fit, &calibrate, &measure].map(|stage| Encoded::new(stage, &encoder));
     let (churn_choice, churn_trials) = churn::evaluate(&c1, &c2, &c3, settings.seed);
     let (value_choice, value_trials) =
         value::evaluate(&c1, &c2, &c3, clock.window_days, settings.seed);
 
     progress("heads: last fit");
     let encoder = Encoder::fit(&settings.spec, &[], &measure.raw)?;
-    let last = encoded(&measure, &encoder);
+    let last = Encoded::new(&measure, &encoder);
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let forecast = Forecast {
         value: value::refit(&value_choice, &last, clock.window_days, settings.seed),
@@ -164,10 +141,6 @@ fn forecast(
         segments: Default::default(),
     };
     Ok((forecast, evaluation))
-}
-
-fn encoded<'a>(stage: &'a Stage, encoder: &Encoder) -> Encoded<'a> {
-    Encoded { stage, rows: encoder.encode_all(&stage.raw) }
 }
 
 /// Every customer as the profiles need it; freezes the churn percentiles on the way.

@@ -1,7 +1,7 @@
 //! The value head: tried, chosen, measured, fitted again.
 
-use super::churn::Encoded;
-use super::evaluation::{ValueMetrics, ValueTrial};
+use super::evaluation::{Trial, ValueMetrics};
+use super::stage::Encoded;
 use crate::domain::Seed;
 use crate::models::linear::Labelled;
 use crate::models::value::{HurdleParams, IntervalMap, NaiveRate, ValueModel};
@@ -33,10 +33,10 @@ pub fn evaluate(
     c3: &Encoded,
     window_days: u32,
     seed: Seed,
-) -> (Choice, Vec<ValueTrial>) {
-    let hurdle = Trial::run(Family::Hurdle, c1, c2, window_days, seed);
-    let naive = Trial::of(naive_rate(window_days), None, c2);
-    let gini = |trial: &Trial| trial.calibrated.normalised_gini.unwrap_or(f64::NEG_INFINITY);
+) -> (Choice, Vec<Trial<ValueMetrics>>) {
+    let hurdle = Fitted::run(Family::Hurdle, c1, c2, window_days, seed);
+    let naive = Fitted::of(naive_rate(window_days), None, c2);
+    let gini = |trial: &Fitted| trial.calibrated.normalised_gini.unwrap_or(f64::NEG_INFINITY);
     let replaced_because = |reason| Replaced {
         family: name(Family::Hurdle).to_owned(),
         by: name(Family::NaiveRate).to_owned(),
@@ -80,7 +80,7 @@ pub fn refit(choice: &Choice, data: &Encoded, window_days: u32, seed: Seed) -> V
 }
 
 /// A model fitted at c1 with what c2 says of it.
-struct Trial {
+struct Fitted {
     model: ValueModel,
     diagnostics: Option<Diagnostics>,
     scale: f64,
@@ -88,51 +88,41 @@ struct Trial {
     calibrated: ValueMetrics,
 }
 
-impl Trial {
+impl Fitted {
     fn run(
         family: Family,
         c1: &Encoded,
         c2: &Encoded,
         window_days: u32,
         seed: Seed,
-    ) -> Result<Trial, FitError> {
+    ) -> Result<Fitted, FitError> {
         let (model, diagnostics) = fit(family, c1, window_days, seed)?;
-        Ok(Trial::of(model, diagnostics, c2))
+        Ok(Fitted::of(model, diagnostics, c2))
     }
 
-    fn of(model: ValueModel, diagnostics: Option<Diagnostics>, c2: &Encoded) -> Trial {
+    fn of(model: ValueModel, diagnostics: Option<Diagnostics>, c2: &Encoded) -> Fitted {
         let raw = predictions(&model, 1.0, c2);
         let (promised, spent): (f64, f64) = (raw.iter().sum(), c2.stage.spend.iter().sum());
         let scale = if promised > 0.0 && spent > 0.0 { spent / promised } else { 1.0 };
         let scaled: Vec<f64> = raw.iter().map(|prediction| scale * prediction).collect();
         let interval = IntervalMap::fit(INTERVAL_LEVEL, &scaled, &c2.stage.spend);
         let calibrated = ValueMetrics::of(&c2.stage.spend, &scaled, &interval);
-        Trial { model, diagnostics, scale, interval, calibrated }
+        Fitted { model, diagnostics, scale, interval, calibrated }
     }
 }
 
 fn report(
     family: Family,
-    trial: Result<Trial, FitError>,
+    fitted: Result<Fitted, FitError>,
     chosen: Family,
     c3: &Encoded,
-) -> ValueTrial {
-    let (calibration, holdout, diagnostics, failure) = match trial {
-        Ok(trial) => {
-            let predicted = predictions(&trial.model, trial.scale, c3);
-            let holdout = ValueMetrics::of(&c3.stage.spend, &predicted, &trial.interval);
-            (Some(trial.calibrated), Some(holdout), trial.diagnostics, None)
-        }
-        Err(error) => (None, None, None, Some(error.to_string())),
-    };
-    ValueTrial {
-        family: name(family).to_owned(),
-        chosen: family == chosen,
-        calibration,
-        holdout,
-        diagnostics,
-        failure,
-    }
+) -> Trial<ValueMetrics> {
+    let outcome = fitted.map(|fitted| {
+        let predicted = predictions(&fitted.model, fitted.scale, c3);
+        let holdout = ValueMetrics::of(&c3.stage.spend, &predicted, &fitted.interval);
+        (fitted.calibrated, holdout, fitted.diagnostics)
+    });
+    Trial::of(name(family), family == chosen, outcome)
 }
 
 fn fit(

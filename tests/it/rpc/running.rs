@@ -10,6 +10,7 @@ use pb::model_service_client::ModelServiceClient;
 use pb::prediction_service_client::PredictionServiceClient;
 use pb::segment_service_client::SegmentServiceClient;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -28,7 +29,12 @@ pub struct Running {
 
 impl Running {
     pub async fn start() -> Running {
-        let Trained { models_dir, histories, as_of, .. } = trained();
+        Running::over(&trained().models_dir).await
+    }
+
+    /// A server of the trained version that finds other versions in this registry.
+    pub async fn over(models_dir: &Path) -> Running {
+        let Trained { histories, as_of, .. } = trained();
         let serving =
             Serving::new(Registry::open(models_dir), loaded().clone(), histories.clone(), *as_of);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,26 @@
+//! What can keep training from giving a version.
+
+use super::ClockError;
+use crate::domain::Day;
+use crate::features::{EncoderError, SpecError};
+use crate::models::FitError;
+use thiserror::Error;
+
+/// Why training gave no version.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TrainError {
+    #[error("no usable event lies at or before the as-of {as_of}")]
+    NoEvents { as_of: Day },
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("segments.features: {0}")]
+    Encoder(#[from] EncoderError),
+    #[error(
+        "segments.k: {k} clusters were asked for, but there are only {customers} different customers"
+    )]
+    TooManyClusters { k: usize, customers: usize },
+    #[error("the segments could not be fitted: {0}")]
+    Fit(#[from] FitError),
+}
