@@ -42,7 +42,7 @@ pub struct Overrides {
 /// Why there are no settings.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be read", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{origin}: {message}")]
     Syntax { origin: String, message: String },
@@ -238,6 +238,10 @@ impl RawData {
     fn rules(self) -> Result<EventRules, ConfigError> {
         let zone = Zone::named(&self.zone)
             .map_err(|error: TimeError| key_error("data.zone", error.to_string()))?;
+        if let Some(format) = &self.time_format {
+            zone.check_format(format)
+                .map_err(|error| key_error("data.time_format", error.to_string()))?;
+        }
         refuse(self.currency_digits > 6, "data.currency_digits", || {
             format!("{} digits are not possible; 0 to 6 are", self.currency_digits)
         })?;
@@ -394,6 +398,7 @@ mod tests {
             ("[data]\nzome = 'UTC'", "data.zome"),
             ("[data]\nzone = 'Mars'", "data.zone"),
             ("[data]\ncurrency = 'dollars'", "data.currency"),
+            ("[data]\ntime_format = '%Q'", "data.time_format"),
             ("[data.columns]\ncustomer = 7", "data.columns.customer"),
             ("[model]\nhorizon_days = 0", "model.horizon_days"),
             ("[model]\nname = '../up'", "model.name"),

@@ -3,7 +3,7 @@
 use crate::shop::{settings, shop, trained};
 use habitus::clock;
 use habitus::ingest::{Columns, RowCounts};
-use habitus::registry::{Draft, Registry, Source};
+use habitus::registry::{Draft, Registry};
 use habitus::rpc::{pb, serve};
 use habitus::serving::{LoadedModel, Serving};
 use habitus_engine::models::selection::Family;
@@ -25,7 +25,8 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
             settings: &settings(Family::GaussianMixture, 5),
             as_of,
             counts: &RowCounts::default(),
-            source: Source { files: Vec::new(), columns: columns() },
+            files: Vec::new(),
+            columns: columns(),
             created_at: clock::now(),
             threads: 1,
             report: "",

@@ -36,10 +36,11 @@ impl FeatureMatrix {
         self.values.chunks_exact(self.names.len())
     }
 
-    /// One row, `(n_features,)`.
-    pub fn row(&self, index: usize) -> &[f64] {
+    /// These rows, in this order.
+    pub fn select(&self, rows: &[usize]) -> FeatureMatrix {
         let width = self.names.len();
-        &self.values[index * width..(index + 1) * width]
+        let row = |&index: &usize| &self.values[index * width..(index + 1) * width];
+        FeatureMatrix::new(self.names.clone(), rows.iter().flat_map(row).copied().collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything that a model version needs to answer. It holds parameters, never customer rows.
 
-use crate::domain::{EventRules, Lifetime};
+use crate::domain::{Day, EventRules, Lifetime};
 use crate::features::{Encoder, FeatureSpec};
 use crate::matrix::quantile;
 use crate::models::churn::{ChurnModel, Platt};
@@ -77,6 +77,8 @@ pub struct ValueHead {
     /// Corrects the total, learned at the calibration cut-off.
     pub scale: f64,
     pub interval: IntervalMap,
+    /// Of the last fit; absent for a baseline that learns nothing.
+    pub diagnostics: Option<Diagnostics>,
     pub replaced: Option<Replaced>,
 }
 
@@ -88,6 +90,8 @@ pub struct ChurnHead {
     pub calibration: Platt,
     /// Quantiles 0, 0.01 .. 1 of the training customers' probabilities at the version's as-of.
     pub percentiles: Vec<f64>,
+    /// Of the last fit; absent for the base rate, which learns nothing.
+    pub diagnostics: Option<Diagnostics>,
     pub replaced: Option<Replaced>,
 }
 
@@ -98,6 +102,18 @@ pub struct Replaced {
     pub family: String,
     pub by: String,
     pub reason: String,
+}
+
+impl Eligibility {
+    /// Whether a customer whose first event fell on `first` is too young to be answered about.
+    pub fn is_too_new(&self, first: Day, as_of: Day) -> bool {
+        as_of.since(first) < self.min_age_days as i32
+    }
+
+    /// Whether a customer has been silent for too long for the churn head.
+    pub fn is_lost(&self, lifetime: &Lifetime) -> bool {
+        self.lost_after_days.is_some_and(|days| lifetime.days_since_last_purchase >= days)
+    }
 }
 
 impl Bridge {

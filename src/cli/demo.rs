@@ -107,7 +107,7 @@ fn text(
         "{}\n{churn}\n{value}\n{}\n\ncustomer {customer}, asked over gRPC on {address}:\n\n{}\n\
          ask again with\n\n  grpcurl -plaintext -d '{{\"customer_id\": \"{customer}\"}}' {address} \
          habitus.v1.PredictionService/GetPrediction\n\nor, without grpcurl, with \
-         examples/python/client.py {customer} {address}",
+         examples/python/client.py {customer} --address {address}",
         segment_table(&version.segment.catalogue, &version.rules.currency),
         train::clock_line(&run.trained),
         answer_table(answer),

@@ -25,12 +25,16 @@ pub enum Refusal {
     SeveralModels { names: Vec<String> },
     #[error("`{text}` is no model; write NAME, NAME@VERSION or NAME@ALIAS")]
     ModelReference { text: String },
-    #[error("--events is needed to serve `{model}`; only the example brings its own log")]
+    #[error(
+        "--events is needed to serve `{model}`; only a version of the bundled example has a log of its own"
+    )]
     EventsNeeded { model: String },
     #[error("no row of the log is usable:\n{rows}")]
     NoUsableRow { rows: String },
     #[error("no usable event lies at or before the as-of {as_of}")]
     AsOfTooEarly { as_of: String },
+    #[error("the as-of {as_of} lies in the future")]
+    FutureAsOf { as_of: String },
 }
 
 /// The exit code of an error, by the innermost cause that the table knows.
@@ -45,7 +49,8 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::NoModel { .. }
             | Refusal::SeveralModels { .. }
             | Refusal::ModelReference { .. }
-            | Refusal::EventsNeeded { .. } => USAGE,
+            | Refusal::EventsNeeded { .. }
+            | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. } | Refusal::AsOfTooEarly { .. } => DATA,
         });
     }
@@ -61,7 +66,9 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = error.downcast_ref::<TrainError>() {
         return Some(match error {
-            TrainError::NoEvents { .. } | TrainError::Clock(_) => DATA,
+            TrainError::NoEvents { .. } | TrainError::NobodyAt { .. } | TrainError::Clock(_) => {
+                DATA
+            }
             TrainError::Spec(_) | TrainError::Encoder(_) | TrainError::TooManyClusters { .. } => {
                 USAGE
             }

@@ -1,6 +1,7 @@
 //! What several subcommands read the same way: a log, an as-of, a model.
 
 use super::Global;
+use super::example;
 use super::exit::Refusal;
 use super::progress::Progress;
 use crate::config::Config;
@@ -35,6 +36,10 @@ pub fn as_of(log: &Log, asked: Option<&str>, rules: &EventRules) -> anyhow::Resu
         Some(text) => rules.zone.parse_as_of(text)?,
         None => newest,
     };
+    // The end of today is fine where the newest event is of today.
+    if as_of.at > newest.at.max(crate::clock::now()) {
+        return Err(Refusal::FutureAsOf { as_of: as_of.at.to_string() }.into());
+    }
     if log.histories.iter().all(|history| history.until(as_of).is_empty()) {
         return Err(Refusal::AsOfTooEarly { as_of: as_of.day.to_string() }.into());
     }
@@ -88,17 +93,14 @@ impl ModelChoice {
     }
 }
 
+/// The only model; the shipped example does not count where there is one other.
 fn only_name(registry: &Registry) -> anyhow::Result<String> {
-    let mut names = registry.names()?;
-    match (names.pop(), names.is_empty()) {
-        (None, _) => {
-            Err(Refusal::NoModel { registry: registry.root().display().to_string() }.into())
-        }
-        (Some(name), true) => Ok(name),
-        (Some(name), false) => {
-            names.push(name);
-            Err(Refusal::SeveralModels { names }.into())
-        }
+    let names = registry.names()?;
+    let others: Vec<String> = names.iter().filter(|name| *name != example::NAME).cloned().collect();
+    match (others.as_slice(), names.as_slice()) {
+        ([name], _) | ([], [name]) => Ok(name.clone()),
+        ([], _) => Err(Refusal::NoModel { registry: registry.root().display().to_string() }.into()),
+        _ => Err(Refusal::SeveralModels { names }.into()),
     }
 }
 
@@ -110,7 +112,7 @@ pub fn columns(artefact: &Artefact, config: Option<&Config>) -> anyhow::Result<C
             artefact.version.rules.check_same(&config.training.rules)?;
             Ok(config.columns.clone())
         }
-        None => Ok(artefact.manifest.source.columns.clone()),
+        None => Ok(artefact.manifest.sealed.columns.clone()),
     }
 }
 

@@ -5,11 +5,10 @@ use super::exit::Refusal;
 use super::input::ModelChoice;
 use crate::clock;
 use crate::config::{Config, Overrides};
-use crate::registry::{Manifest, PRODUCTION, Registry};
+use crate::registry::{Manifest, PRODUCTION, Registry, pointing_at};
 use crate::report::{Table, segment_table};
 use clap::Subcommand;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Look after the registry of model versions
@@ -142,6 +141,7 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
                 ("customers", sealed.n_customers.to_string()),
                 ("horizon", format!("{} days", sealed.clock.horizon_days)),
                 ("label window", format!("{} days", sealed.clock.window_days)),
+                ("segments", version.segment.model.family().to_owned()),
                 ("churn", version.forecast.churn.model.family().to_owned()),
                 ("value", version.forecast.value.model.family().to_owned()),
                 ("seed", sealed.settings.seed.0.to_string()),
@@ -171,9 +171,4 @@ fn answer(name: &str, version: &str, global: &Global) -> anyhow::Result<()> {
         || format!("{name}@{PRODUCTION} is {version}"),
         || json!({ "name": name, "alias": PRODUCTION, "version": version }),
     )
-}
-
-fn pointing_at(aliases: &BTreeMap<String, String>, version: &str) -> Vec<String> {
-    let pointing = aliases.iter().filter(|(_, target)| *target == version);
-    pointing.map(|(alias, _)| alias.clone()).collect()
 }

@@ -5,11 +5,12 @@ use super::example;
 use super::exit::Refusal;
 use super::input::{self, ModelChoice};
 use crate::config::{Config, Overrides};
-use crate::ingest::{self, Source};
+use crate::ingest::{self, Columns, Log, Source};
 use crate::registry::Registry;
 use crate::rpc;
 use crate::serving::{LoadedModel, Serving};
 use anyhow::Context;
+use habitus_engine::domain::fingerprint;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,11 +52,11 @@ impl Serve {
         };
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let registry = Registry::open(&config.models);
-        let artefact = self.choice.load(&registry)?;
+        let artefact = self.choice(&registry)?.load(&registry)?;
         let columns = input::columns(&artefact, self.config.as_ref().map(|_| &config))?;
-        let sources = self.sources(&artefact.manifest.name)?;
+        let sources = self.sources()?;
         let model = LoadedModel::try_from(artefact)?;
-        let log = input::read_log(&sources, &columns, model.rules(), global)?;
+        let log = self.log(&sources, &columns, &model, global)?;
         let as_of = input::as_of(&log, None, model.rules())?;
         if !global.quiet {
             tracing::info!("the log:\n{}", log.validation(as_of));
@@ -71,14 +72,40 @@ impl Serve {
         })
     }
 
-    fn sources(&self, model: &str) -> anyhow::Result<Vec<Source>> {
+    /// Without a log and a model, the example is served wherever it ships.
+    fn choice(&self, registry: &Registry) -> anyhow::Result<ModelChoice> {
+        let bare = self.events.is_empty() && self.choice.model.is_none();
+        let shipped = bare && registry.names()?.iter().any(|name| name == example::NAME);
+        let model =
+            if shipped { Some(example::NAME.to_owned()) } else { self.choice.model.clone() };
+        Ok(ModelChoice { model, ..self.choice.clone() })
+    }
+
+    fn sources(&self) -> anyhow::Result<Vec<Source>> {
+        match self.events.as_slice() {
+            [] => Ok(vec![example::orders()]),
+            events => Ok(ingest::sources(events)?),
+        }
+    }
+
+    /// Reads the log. The bundled one answers only for versions that were trained on it.
+    fn log(
+        &self,
+        sources: &[Source],
+        columns: &Columns,
+        model: &LoadedModel,
+        global: &Global,
+    ) -> anyhow::Result<Log> {
+        let read = input::read_log(sources, columns, model.rules(), global);
         if !self.events.is_empty() {
-            return Ok(ingest::sources(&self.events)?);
+            return read;
         }
-        if model == example::NAME {
-            return Ok(vec![example::orders()]);
+        let sealed = &model.manifest.sealed;
+        let own = |log: &Log| fingerprint(&log.histories, sealed.as_of) == sealed.fingerprint;
+        match read {
+            Ok(log) if own(&log) => Ok(log),
+            _ => Err(Refusal::EventsNeeded { model: model.name().to_owned() }.into()),
         }
-        Err(Refusal::EventsNeeded { model: model.to_owned() }.into())
     }
 }
 

@@ -6,7 +6,7 @@ use super::progress::Progress;
 use crate::clock;
 use crate::config::{Config, Overrides};
 use crate::ingest::{Source, Validation};
-use crate::registry::{self, Draft, PRODUCTION, Published, Registry};
+use crate::registry::{Draft, PRODUCTION, Published, Registry};
 use crate::report;
 use habitus_engine::training::{self, Trained};
 use serde_json::json;
@@ -85,13 +85,15 @@ pub fn train(
         settings,
         as_of,
         counts: &validation.counts,
-        source: registry::Source {
-            files: sources.iter().map(Source::name).collect(),
-            columns: config.columns.clone(),
-        },
+        files: sources.iter().map(Source::name).collect(),
+        columns: config.columns.clone(),
         created_at: clock::now(),
         threads: rayon::current_num_threads(),
-        report: &report::training_report(&config.name, &trained, &validation.to_string()),
+        report: &report::training_report(
+            &config.name,
+            &trained,
+            &validation.without_text().to_string(),
+        ),
     })?;
     let promoted = promote || !registry.aliases(&config.name)?.contains_key(PRODUCTION);
     if promoted {

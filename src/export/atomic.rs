@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
 
 /// A temporary file beside its target. Dropped, it is gone and the target is untouched.
-pub(super) struct AtomicFile {
+pub struct AtomicFile {
     target: PathBuf,
     directory: PathBuf,
     temporary: NamedTempFile,
@@ -15,7 +15,7 @@ pub(super) struct AtomicFile {
 impl AtomicFile {
     /// The temporary file stands in the target's directory, because a rename is atomic only inside
     /// one file system.
-    pub(super) fn create(target: &Path) -> io::Result<AtomicFile> {
+    pub fn create(target: &Path) -> io::Result<AtomicFile> {
         // Renaming over a directory fails too, but only after all the work.
         if target.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -32,16 +32,17 @@ impl AtomicFile {
     }
 
     /// A handle to write through.
-    pub(super) fn handle(&self) -> io::Result<File> {
+    pub fn handle(&self) -> io::Result<File> {
         self.temporary.as_file().try_clone()
     }
 
-    pub(super) fn target(&self) -> &Path {
+    /// The final name.
+    pub fn target(&self) -> &Path {
         &self.target
     }
 
     /// Puts the file under its name, and on the disk: first its bytes, then the name.
-    pub(super) fn publish(self) -> io::Result<()> {
+    pub fn publish(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
         sync_directory(&self.directory)

@@ -16,6 +16,7 @@ mod parquet;
 mod schema;
 mod writer;
 
+pub use atomic::AtomicFile;
 pub use error::ExportError;
 pub use schema::{Column, ColumnKind, Schema};
 pub use writer::TableWriter;

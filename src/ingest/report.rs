@@ -31,7 +31,8 @@ pub struct Example {
 
 impl fmt::Display for Example {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}: {}", self.file, self.line, self.text)
+        write!(f, "{}, line {}", self.file, self.line)?;
+        if self.text.is_empty() { Ok(()) } else { write!(f, ": {}", self.text) }
     }
 }
 
@@ -43,6 +44,18 @@ pub struct Validation {
     pub counts: RowCounts,
     pub rejected_examples: BTreeMap<Rejection, Vec<Example>>,
     pub repaired_examples: BTreeMap<Repair, Vec<Example>>,
+}
+
+impl Validation {
+    /// The same with examples by file and line alone, for what is kept with a model version, which
+    /// holds no customer rows.
+    pub fn without_text(&self) -> Validation {
+        let mut validation = self.clone();
+        let rejected = validation.rejected_examples.values_mut().flatten();
+        let repaired = validation.repaired_examples.values_mut().flatten();
+        rejected.chain(repaired).for_each(|example| example.text.clear());
+        validation
+    }
 }
 
 impl fmt::Display for Validation {

@@ -127,9 +127,19 @@ impl Registry {
         }
     }
 
+    pub(super) fn alias_path(&self, name: &str, alias: &str) -> PathBuf {
+        self.alias_directory(name).join(alias)
+    }
+
     fn alias_directory(&self, name: &str) -> PathBuf {
         self.root().join(name).join("aliases")
     }
+}
+
+/// The aliases that point at a version, sorted.
+pub fn pointing_at(aliases: &BTreeMap<String, String>, version: &str) -> Vec<String> {
+    let pointing = aliases.iter().filter(|(_, target)| *target == version);
+    pointing.map(|(alias, _)| alias.clone()).collect()
 }
 
 fn damaged(path: &Path, error: &serde_json::Error) -> RegistryError {

@@ -1,14 +1,15 @@
 //! One version on disk: written whole, read with its digest checked.
 
 use super::files::{self, io};
-use super::manifest::{self, Manifest, Sealed, SealedRows, Source};
+use super::manifest::{self, Manifest, Sealed, SealedRows};
 use super::{RegistryError, is_plain_name};
-use crate::ingest::RowCounts;
-use habitus_engine::domain::{AsOf, Timestamp};
+use crate::ingest::{Columns, RowCounts};
+use habitus_engine::domain::{AsOf, Timestamp, sha256};
 use habitus_engine::training::{Trained, TrainingSettings};
 use habitus_engine::version::{FORMAT, ModelVersion};
 use serde::de::DeserializeOwned;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub const MANIFEST: &str = "manifest.json";
@@ -32,7 +33,8 @@ pub struct Draft<'a> {
     pub settings: &'a TrainingSettings,
     pub as_of: AsOf,
     pub counts: &'a RowCounts,
-    pub source: Source,
+    pub files: Vec<String>,
+    pub columns: Columns,
     pub created_at: Timestamp,
     pub threads: usize,
     /// The evaluation for people, in Markdown.
@@ -55,12 +57,11 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
     let metrics = to_json(&draft.trained.evaluation, &family)?;
     let manifest = seal(draft, &parameters, &family)?;
     let directory = family.join(&manifest.version);
-    if directory.join(MANIFEST).is_file() {
+    if directory.is_dir() {
         return existing(draft.name, &manifest.version, directory);
     }
     fs::create_dir_all(&family).map_err(io(&family))?;
-    let hidden =
-        tempfile::Builder::new().prefix(".publishing-").tempdir_in(&family).map_err(io(&family))?;
+    let hidden = files::hidden_directory(&family)?;
     let files = [
         (PARAMETERS, parameters.as_slice()),
         (METRICS, metrics.as_slice()),
@@ -73,7 +74,7 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
     files::sync_directory(hidden.path())?;
     if let Err(error) = fs::rename(hidden.path(), &directory) {
         // Another process may have published the same version in between.
-        return match directory.join(MANIFEST).is_file() {
+        return match directory.is_dir() {
             true => existing(draft.name, &manifest.version, directory),
             false => Err(io(&directory)(error)),
         };
@@ -119,7 +120,7 @@ pub fn read(directory: &Path, name: &str, version: &str) -> Result<Artefact, Reg
     let manifest = read_manifest(directory, name, version)?;
     let path = directory.join(PARAMETERS);
     let parameters = read_file(&path)?;
-    if manifest::sha256(&parameters) != manifest.parameters_sha256 {
+    if sha256(&parameters) != manifest.parameters_sha256 {
         let reason = "its digest is not the one in the manifest".to_owned();
         return Err(RegistryError::Damaged { path, reason });
     }
@@ -138,10 +139,13 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
         clock: draft.trained.evaluation.clock,
         n_customers: draft.trained.n_customers as u64,
         rows: SealedRows::of(draft.counts),
-        spec_sha256: manifest::sha256(&spec),
+        columns: draft.columns.clone(),
+        spec_sha256: sha256(&spec),
         settings: draft.settings.clone(),
     };
-    let parameters_sha256 = manifest::sha256(parameters);
+    let mut rejected_undated = draft.counts.rejected.clone();
+    rejected_undated.retain(|reason, _| !reason.is_dated());
+    let parameters_sha256 = sha256(parameters);
     let digest = manifest::digest(&sealed, &parameters_sha256).map_err(not_json(family))?;
     Ok(Manifest {
         format: FORMAT,
@@ -153,7 +157,8 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
         crate_version: env!("CARGO_PKG_VERSION").to_owned(),
         cpu_features: manifest::cpu_features(),
         threads: draft.threads,
-        source: draft.source.clone(),
+        files: draft.files.clone(),
+        rejected_undated,
         rows_after_as_of: draft.counts.after_as_of,
         sealed,
     })
@@ -175,7 +180,12 @@ fn not_json(family: &Path) -> impl FnOnce(serde_json::Error) -> RegistryError {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    fs::read(path).map_err(io(path))
+    fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            RegistryError::Damaged { path: path.to_owned(), reason: "it is missing".to_owned() }
+        }
+        _ => io(path)(error),
+    })
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RegistryError> {

@@ -14,6 +14,6 @@ pub enum RegistryError {
     NothingToRollBack { name: String, alias: String },
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be read or written", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }

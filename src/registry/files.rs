@@ -1,9 +1,11 @@
 //! File operations that either happen whole or leave things as they were.
 
 use super::RegistryError;
+use crate::export::AtomicFile;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use tempfile::TempDir;
 
 /// Names a path in an I/O error.
 pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RegistryError {
@@ -45,12 +47,22 @@ pub fn sync_directory(path: &Path) -> Result<(), RegistryError> {
 
 /// Replaces a file by another content in one step.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io(directory))?;
-    file.write_all(bytes).map_err(io(path))?;
-    file.as_file().sync_all().map_err(io(path))?;
-    file.persist(path).map_err(|error| io(path)(error.error))?;
-    sync_directory(directory)
+    let file = AtomicFile::create(path).map_err(io(path))?;
+    file.handle().and_then(|mut handle| handle.write_all(bytes)).map_err(io(path))?;
+    file.publish().map_err(io(path))
+}
+
+/// Makes a hidden directory in `parent` that others may read, and that is gone when it is dropped.
+pub fn hidden_directory(parent: &Path) -> Result<TempDir, RegistryError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".publishing-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The user's mask takes from this what it takes from any directory.
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder.tempdir_in(parent).map_err(io(parent))
 }
 
 /// Adds a line to a file and makes sure that it is on the disk.

@@ -1,12 +1,10 @@
 //! What went into a version, and what it can be recognised by.
 
 use crate::ingest::{Columns, RowCounts};
-use habitus_engine::domain::{AsOf, Rejection, Repair, Timestamp};
+use habitus_engine::domain::{AsOf, Rejection, Repair, Timestamp, sha256};
 use habitus_engine::training::{Clock, TrainingSettings};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// The manifest of one version. Only [`Sealed`] and the parameters enter the digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,18 +22,13 @@ pub struct Manifest {
     /// The processor features that the linfa-fitted parts may depend on in their last bits.
     pub cpu_features: Vec<String>,
     pub threads: usize,
-    pub source: Source,
+    /// The files that the log was read from.
+    pub files: Vec<String>,
+    /// Rejected rows whose time cannot be known, or depends on the clock.
+    pub rejected_undated: BTreeMap<Rejection, u64>,
     /// Rows of the log that lay after the as-of and were not looked at.
     pub rows_after_as_of: u64,
     pub sealed: Sealed,
-}
-
-/// Where the events came from; not part of the digest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    pub files: Vec<String>,
-    pub columns: Columns,
 }
 
 /// The part of the manifest that the digest covers.
@@ -48,6 +41,8 @@ pub struct Sealed {
     pub clock: Clock,
     pub n_customers: u64,
     pub rows: SealedRows,
+    /// Which column of the log held what, and holds it when the version's customers are scored.
+    pub columns: Columns,
     /// SHA-256 of the feature spec's JSON.
     pub spec_sha256: String,
     pub settings: TrainingSettings,
@@ -63,11 +58,10 @@ pub struct SealedRows {
 }
 
 impl SealedRows {
-    /// What the digest may know of the counts. Which rows lie in the future depends on the clock,
-    /// so they are left out.
+    /// What the digest may know of the counts: only rows that surely lie at or before the as-of.
     pub fn of(counts: &RowCounts) -> SealedRows {
         let mut rejected = counts.rejected.clone();
-        rejected.remove(&Rejection::FutureTime);
+        rejected.retain(|reason, _| reason.is_dated());
         SealedRows { accepted: counts.accepted, repaired: counts.repaired.clone(), rejected }
     }
 }
@@ -76,15 +70,6 @@ impl SealedRows {
 pub fn digest(sealed: &Sealed, parameters_sha256: &str) -> Result<String, serde_json::Error> {
     let sealed = serde_json::to_string(sealed)?;
     Ok(sha256(format!("habitus version\n{sealed}\n{parameters_sha256}\n").as_bytes()))
-}
-
-/// SHA-256 in hex.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// The vector extensions of this processor that numeric libraries choose their code by.

@@ -17,9 +17,10 @@ mod error;
 mod files;
 mod manifest;
 
+pub use alias::pointing_at;
 pub use artefact::{Artefact, Draft, Published};
 pub use error::RegistryError;
-pub use manifest::{Manifest, Sealed, Source};
+pub use manifest::{Manifest, Sealed};
 
 use std::path::{Path, PathBuf};
 
@@ -89,15 +90,18 @@ impl Registry {
         if versions.is_empty() {
             return Err(RegistryError::UnknownModel { name: name.to_owned() });
         }
-        let aliased = self.aliases(name)?.remove(reference);
-        let version = aliased.unwrap_or_else(|| reference.to_owned());
-        if versions.contains(&version) {
-            Ok(version)
-        } else {
-            Err(RegistryError::UnknownVersion {
+        let known = |version: &String| versions.contains(version);
+        match self.aliases(name)?.remove(reference) {
+            Some(version) if known(&version) => Ok(version),
+            Some(version) => Err(RegistryError::Damaged {
+                path: self.alias_path(name, reference),
+                reason: format!("it points at `{version}`, which is not there"),
+            }),
+            None if known(&reference.to_owned()) => Ok(reference.to_owned()),
+            None => Err(RegistryError::UnknownVersion {
                 name: name.to_owned(),
                 reference: reference.to_owned(),
-            })
+            }),
         }
     }
 
@@ -123,16 +127,22 @@ impl Registry {
         self.root.join(name).join(version)
     }
 
-    /// Version directories hold a manifest; whatever else lies about is not a version.
+    /// The directories that are named as versions are; whatever else lies about is none. One that
+    /// lost its manifest is a damaged version, not an unknown one.
     fn version_names(&self, name: &str) -> Result<Vec<String>, RegistryError> {
         if !is_plain_name(name) {
             return Err(RegistryError::UnknownModel { name: name.to_owned() });
         }
-        let directory = self.root.join(name);
-        let mut names = files::directories(&directory)?;
-        names.retain(|version| directory.join(version).join(artefact::MANIFEST).is_file());
+        let mut names = files::directories(&self.root.join(name))?;
+        names.retain(|version| is_version_name(version));
         Ok(names)
     }
+}
+
+/// Whether a directory's name ends as `<as-of>-<12 hex>` does.
+fn is_version_name(name: &str) -> bool {
+    let hex = name.rsplit_once('-').map_or("", |(_, digest)| digest);
+    hex.len() == 12 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether a text can name a model or an alias: lower-case letters, digits, `-`, `_` and inner dots

@@ -71,7 +71,7 @@ fn churn_table(trials: &[Trial<ChurnMetrics>]) -> Table {
             number(holdout.map(|metrics| metrics.log_loss), 4),
             number(holdout.map(|metrics| metrics.ece), 4),
             number(trial.calibration.as_ref().map(|metrics| metrics.brier), 4),
-            trial.failure.clone().unwrap_or_default(),
+            note(trial),
         ]);
     }
     table
@@ -106,10 +106,16 @@ fn value_table(trials: &[Trial<ValueMetrics>]) -> Table {
             holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_level)),
             holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_coverage)),
             number(trial.calibration.as_ref().and_then(|metrics| metrics.normalised_gini), 4),
-            trial.failure.clone().unwrap_or_default(),
+            note(trial),
         ]);
     }
     table
+}
+
+/// Why there is no model, or what its fit had to say.
+fn note<M>(trial: &Trial<M>) -> String {
+    let notes = trial.diagnostics.iter().flat_map(|diagnostics| &diagnostics.notes);
+    trial.failure.iter().chain(notes).cloned().collect::<Vec<_>>().join("; ")
 }
 
 fn served(chosen: bool) -> String {

@@ -10,7 +10,7 @@ use thiserror::Error;
 pub enum AskError {
     #[error("no connection to the server")]
     Connection(#[from] tonic::transport::Error),
-    #[error("the server refused: {0}")]
+    #[error("the server refused")]
     Refused(#[from] Box<tonic::Status>),
 }
 

@@ -6,7 +6,6 @@ use crate::serving::{Described, Listed, LoadedModel, ServingError};
 use habitus_engine::domain::{
     Abstention, Answer, ChurnAnswer, Prediction, Reason, SegmentAnswer, Timestamp, ValueAnswer,
 };
-use habitus_engine::models::SegmentModel;
 use habitus_engine::segments::Segment;
 use habitus_engine::version::{ModelVersion, Replaced};
 use prost_types::value::Kind;
@@ -182,7 +181,7 @@ fn model_version(
         created_at: Some(timestamp(manifest.created_at)),
         horizon_days: clock.horizon_days,
         window_days: clock.window_days,
-        bridged: clock.window_days < clock.horizon_days,
+        bridged: clock.bridged(),
         n_customers: manifest.sealed.n_customers,
         heads: None,
         metrics: None,
@@ -190,13 +189,9 @@ fn model_version(
 }
 
 fn heads(version: &ModelVersion) -> pb::ModelHeads {
-    let segment = match &version.segment.model {
-        SegmentModel::KMeans(_) => "kmeans",
-        SegmentModel::GaussianMixture(_) => "gaussian_mixture",
-    };
     let (value, churn) = (&version.forecast.value, &version.forecast.churn);
     pb::ModelHeads {
-        segment: Some(head_model(segment, None)),
+        segment: Some(head_model(version.segment.model.family(), None)),
         n_segments: version.segment.catalogue.len() as u32,
         value: Some(head_model(value.model.family(), value.replaced.as_ref())),
         churn: Some(head_model(churn.model.family(), churn.replaced.as_ref())),

@@ -45,7 +45,7 @@ const HEALTH_OF: [&str; 4] = [
 /// Why the server could not start, or ended before it was told to.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    #[error("the services cannot be described to clients: {0}")]
+    #[error("the services cannot be described to clients")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("the server broke down")]
     Transport(#[from] tonic::transport::Error),

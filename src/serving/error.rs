@@ -21,7 +21,7 @@ pub enum ServingError {
          `{asked}` there and `{served}` here"
     )]
     RulesDiffer { version: String, rule: &'static str, asked: String, served: String },
-    #[error("version `{version}` cannot answer: {source}")]
+    #[error("version `{version}` cannot answer")]
     Unanswerable { version: String, source: ScorerError },
     #[error(transparent)]
     Registry(#[from] RegistryError),

@@ -2,10 +2,10 @@
 
 use super::recent::Recent;
 use super::{LoadedModel, ServingError};
-use crate::registry::{Manifest, PRODUCTION, Registry};
+use crate::registry::{Manifest, PRODUCTION, Registry, pointing_at};
 use habitus_engine::domain::{AsOf, CustomerId, History, Prediction, Timestamp};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Customers answered about in one batch, at most.
@@ -186,7 +186,7 @@ impl Serving {
         let manifests = self.registry.versions(name)?;
         let aliases = self.registry.aliases(name)?;
         let list = |manifest: Manifest| Listed {
-            aliases: aliases_of(&aliases, &manifest.version),
+            aliases: pointing_at(&aliases, &manifest.version),
             manifest,
         };
         Ok(manifests.into_iter().map(list).collect())
@@ -215,7 +215,7 @@ impl Serving {
             Some(model) => model,
             None => Arc::new(self.read(name, &version)?),
         };
-        let aliases = aliases_of(&self.registry.aliases(name)?, &version);
+        let aliases = pointing_at(&self.registry.aliases(name)?, &version);
         Ok(Described { model, aliases })
     }
 
@@ -233,8 +233,4 @@ impl Serving {
             }
         })
     }
-}
-
-fn aliases_of(aliases: &BTreeMap<String, String>, version: &str) -> Vec<String> {
-    aliases.iter().filter(|(_, meant)| *meant == version).map(|(alias, _)| alias.clone()).collect()
 }

@@ -83,7 +83,7 @@ pub fn trained() -> &'static Trained {
         assert_eq!(artefact.manifest.version, version);
         let rules = artefact.version.rules;
         let sources = habitus::ingest::sources(&[orders.display().to_string()]).unwrap();
-        let columns = &artefact.manifest.source.columns;
+        let columns = &artefact.manifest.sealed.columns;
         let now = Timestamp(i64::MAX);
         let log = habitus::ingest::read(&sources, columns, &rules, now, &mut |_| {}).unwrap();
         let as_of = log.default_as_of(&rules.zone).unwrap();

@@ -1,5 +1,6 @@
 //! One customer's events in time order, and the fingerprint of all of them.
 
+use super::digest::hex;
 use super::{AsOf, Event};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -114,7 +115,7 @@ pub fn fingerprint(histories: &[History], as_of: AsOf) -> String {
         }
         hasher.update(&bytes);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 /// Every field with a mark for presence and a length where needed, so that no two different events

@@ -4,6 +4,7 @@
 //! time is UTC milliseconds next to the calendar day of the configured zone.
 
 mod decimal;
+mod digest;
 mod event;
 mod history;
 mod lifetime;
@@ -14,6 +15,7 @@ mod seed;
 mod time;
 
 pub use decimal::DecimalError;
+pub use digest::sha256;
 pub use event::{Details, Event, EventKind, QUANTITY_DIGITS};
 pub use history::{CustomerId, History, HistoryBuilder, fingerprint};
 pub use lifetime::Lifetime;

@@ -31,9 +31,4 @@ impl Currency {
     pub fn minor_per_major(&self) -> f64 {
         10f64.powi(i32::from(self.digits))
     }
-
-    /// An amount in major units (dollars), the nearest `f64`.
-    pub fn major(&self, money: Money) -> f64 {
-        money.0 as f64 / self.minor_per_major()
-    }
 }

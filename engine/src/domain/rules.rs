@@ -79,6 +79,21 @@ pub enum Rejection {
     UnknownKind,
 }
 
+impl Rejection {
+    /// Whether such a row has a time that can be held against an as-of. What lies in the future
+    /// depends on the clock, so it has none either.
+    pub fn is_dated(self) -> bool {
+        !matches!(
+            self,
+            Rejection::Ragged
+                | Rejection::NotUtf8
+                | Rejection::MissingTime
+                | Rejection::UnreadableTime
+                | Rejection::FutureTime
+        )
+    }
+}
+
 /// What was mended in a row that was taken.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Error,

@@ -76,6 +76,8 @@ pub enum TimeError {
     UnknownZone(String),
     #[error("`{0}` is no date or time that can be read")]
     Unreadable(String),
+    #[error("`{0}` is no strptime format that gives a date")]
+    BadFormat(String),
 }
 
 /// A time zone by its IANA name. The database is compiled in, so every machine agrees.
@@ -156,7 +158,7 @@ impl Zone {
         let unreadable = || TimeError::Unreadable(text.to_owned());
         if let Some(format) = format {
             let parts = jiff::fmt::strtime::parse(format, text).map_err(|_| unreadable())?;
-            if parts.offset().is_some() {
+            if parts.offset().is_some() || parts.timestamp().is_some() {
                 let instant = parts.to_timestamp().map_err(|_| unreadable())?;
                 return Ok(exact(instant));
             }
@@ -175,7 +177,8 @@ impl Zone {
                 .local(date.to_datetime(civil::Time::midnight()), true)
                 .ok_or_else(unreadable);
         }
-        if text.len() == 10 || !text.is_ascii() {
+        // Without a time of day it is no instant, and a bracketed zone would be another than this.
+        if !text.contains(':') || text.contains('[') {
             return Err(unreadable());
         }
         if let Ok(instant) = text.parse::<jiff::Timestamp>() {
@@ -183,6 +186,18 @@ impl Zone {
         }
         let local = text.parse::<civil::DateTime>().map_err(|_| unreadable())?;
         self.local(local, false).ok_or_else(unreadable)
+    }
+
+    /// Refuses a format by which no time could ever be read.
+    ///
+    /// # Errors
+    /// [`TimeError::BadFormat`].
+    pub fn check_format(&self, format: &str) -> Result<(), TimeError> {
+        let bad = || TimeError::BadFormat(format.to_owned());
+        let sample = civil::datetime(2001, 2, 13, 14, 15, 16, 0);
+        let sample = self.zone.to_ambiguous_zoned(sample).compatible().map_err(|_| bad())?;
+        let text = jiff::fmt::strtime::format(format, &sample).map_err(|_| bad())?;
+        self.parse(&text, Some(format)).map(|_| ()).map_err(|_| bad())
     }
 
     fn local(&self, local: civil::DateTime, date_only: bool) -> Option<ParsedTime> {
@@ -277,11 +292,32 @@ mod tests {
     }
 
     #[test]
+    fn formats_that_can_never_give_a_time_are_refused() {
+        let utc = Zone::named("UTC").unwrap();
+        for good in ["%d.%m.%Y", "%m/%d/%Y %H:%M", "%s", "%Y-%m-%dT%H:%M:%S%z"] {
+            assert_eq!(utc.check_format(good), Ok(()), "{good}");
+        }
+        for bad in ["%Q", "nonsense", "%H:%M", ""] {
+            assert!(utc.check_format(bad).is_err(), "{bad}");
+        }
+        assert_eq!(utc.parse("1323434999", Some("%s")).unwrap().at.0, 1_323_434_999_000);
+    }
+
+    #[test]
     fn what_is_no_time_is_refused() {
         let utc = Zone::named("UTC").unwrap();
-        for text in
-            ["", "yesterday", "1997-13-01", "1997-02-29", "97-01-01", "1997-1-1", "1997-01-01junk"]
-        {
+        for text in [
+            "",
+            "yesterday",
+            "1997-13-01",
+            "1997-02-29",
+            "97-01-01",
+            "1997-1-1",
+            "1997-01-01junk",
+            "19970101",
+            "1997W402",
+            "1997-01-01T10:00[America/New_York]",
+        ] {
             assert!(utc.parse(text, None).is_err(), "{text}");
         }
         assert!(Zone::named("Mars/Olympus").is_err());

@@ -103,9 +103,12 @@ impl Plan {
 
     /// The rows of all customers with an event by `as_of`, in the order of `histories`.
     pub fn table(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
-        let rows: Vec<usize> = (0..histories.len())
-            .filter(|&index| !histories[index].until(as_of).is_empty())
-            .collect();
+        let seen = |&index: &usize| !histories[index].until(as_of).is_empty();
+        self.rows(histories, (0..histories.len()).filter(seen).collect(), as_of)
+    }
+
+    /// The rows of chosen histories, given by their indices.
+    pub fn rows(&self, histories: &[History], rows: Vec<usize>, as_of: AsOf) -> FeatureTable {
         let width = self.readers.len();
         let mut values = vec![0.0; rows.len() * width];
         values

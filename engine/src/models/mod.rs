@@ -102,8 +102,19 @@ pub trait Segmenter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "snake_case")]
 pub enum SegmentModel {
+    #[serde(rename = "kmeans")]
     KMeans(KMeans),
     GaussianMixture(GaussianMixture),
+}
+
+impl SegmentModel {
+    /// The family's name in reports and versions.
+    pub fn family(&self) -> &'static str {
+        match self {
+            SegmentModel::KMeans(_) => "kmeans",
+            SegmentModel::GaussianMixture(_) => "gaussian_mixture",
+        }
+    }
 }
 
 impl Segmenter for SegmentModel {

@@ -93,7 +93,16 @@ impl SegmentationParams {
             }
         }
         match best {
-            Some((_, model, diagnostics)) => Ok(Selected { model, diagnostics, table }),
+            Some((_, model, mut diagnostics)) => {
+                let k = model.n_clusters();
+                if self.k_min < self.k_max && (k == self.k_min || k == self.k_max) {
+                    diagnostics.notes.push(format!(
+                        "{k} is at the edge of the range {} to {}; a wider range may fit better",
+                        self.k_min, self.k_max
+                    ));
+                }
+                Ok(Selected { model, diagnostics, table })
+            }
             None => {
                 Err(first_failure.unwrap_or(FitError::TooFewRows { got: rows.n_rows(), need: 1 }))
             }

@@ -26,7 +26,7 @@ pub struct Scorer {
 pub enum ScorerError {
     #[error("the version has format {found}, this program reads format {FORMAT}")]
     Format { found: u32 },
-    #[error("the version's feature spec: {0}")]
+    #[error("the version's feature spec cannot be compiled")]
     Spec(#[from] SpecError),
     #[error("the version's {part} does not fit its {with}")]
     Mismatch { part: &'static str, with: &'static str },
@@ -72,8 +72,7 @@ impl Scorer {
                 Answer::Abstained(none),
             );
         };
-        let age_days = as_of.day.since(first.day);
-        if age_days < self.version.eligibility.min_age_days as i32 {
+        if self.version.eligibility.is_too_new(first.day, as_of.day) {
             let new = Abstention::TooNew;
             return answer(Answer::Abstained(new), Answer::Abstained(new), Answer::Abstained(new));
         }
@@ -114,8 +113,7 @@ impl Scorer {
     }
 
     fn churn(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Answer<ChurnAnswer> {
-        let lost_after = self.version.eligibility.lost_after_days;
-        if lost_after.is_some_and(|days| life.days_since_last_purchase >= days) {
+        if self.version.eligibility.is_lost(life) {
             return Answer::Abstained(Abstention::AlreadyLost);
         }
         let forecast = &self.version.forecast;

@@ -1,10 +1,9 @@
 //! The list of a version's segments.
 
 use super::naming;
-use crate::domain::{Lifetime, Seed, SegmentId};
+use crate::domain::{Lifetime, SegmentId, sha256};
 use crate::matrix::median;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// One segment of a version. Its index in the catalogue is the cluster's index in the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +29,8 @@ pub struct Profile {
     pub median_mean_spend: f64,
     /// Mean expected spend within the horizon, in major currency units.
     pub mean_ltv: f64,
-    /// Mean probability of no purchase within the horizon.
+    /// Mean probability of no purchase within the horizon, over the customers that have one; 0
+    /// without any.
     pub mean_churn_probability: f64,
 }
 
@@ -40,30 +40,22 @@ pub struct Member {
     pub cluster: usize,
     pub lifetime: Lifetime,
     pub ltv: f64,
-    pub churn_probability: f64,
+    /// Absent for customers that the churn head does not answer about.
+    pub churn_probability: Option<f64>,
 }
 
 /// Profiles, names and mints the segments of `n_clusters` clusters.
 ///
-/// The ids derive from the seed, the log's fingerprint and the cluster's place in the model's
-/// canonical order, so that the same training mints the same ids.
-pub fn catalogue(
-    n_clusters: usize,
-    members: &[Member],
-    seed: Seed,
-    fingerprint: &str,
-) -> Vec<Segment> {
+/// The ids derive from `origin`, which names the seed, the events and the settings, and from the
+/// cluster's place in the model's canonical order: the same training mints the same ids.
+pub fn catalogue(n_clusters: usize, members: &[Member], origin: &str) -> Vec<Segment> {
     let profiles: Vec<Profile> = (0..n_clusters).map(|cluster| profile(cluster, members)).collect();
     let names = naming::names(&profiles, &profile_of(members.iter(), members));
     profiles
         .into_iter()
         .zip(names)
         .enumerate()
-        .map(|(cluster, (profile, name))| Segment {
-            id: mint(seed, fingerprint, cluster),
-            name,
-            profile,
-        })
+        .map(|(cluster, (profile, name))| Segment { id: mint(origin, cluster), name, profile })
         .collect()
 }
 
@@ -73,6 +65,7 @@ fn profile(cluster: usize, all: &[Member]) -> Profile {
 
 fn profile_of<'a>(members: impl Iterator<Item = &'a Member>, all: &[Member]) -> Profile {
     let members: Vec<&Member> = members.collect();
+    let churn: Vec<f64> = members.iter().filter_map(|member| member.churn_probability).collect();
     let n = members.len() as f64;
     let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
     let spend = |member: &Member| member.lifetime.total_spend;
@@ -94,14 +87,11 @@ fn profile_of<'a>(members: impl Iterator<Item = &'a Member>, all: &[Member]) -> 
         median_purchase_days: typical(|life| f64::from(life.purchase_days)),
         median_mean_spend: typical(Lifetime::mean_spend),
         mean_ltv: share(members.iter().map(|member| member.ltv).sum(), n),
-        mean_churn_probability: share(
-            members.iter().map(|member| member.churn_probability).sum(),
-            n,
-        ),
+        mean_churn_probability: share(churn.iter().sum(), churn.len() as f64),
     }
 }
 
-fn mint(seed: Seed, fingerprint: &str, cluster: usize) -> SegmentId {
-    let digest = Sha256::digest(format!("segment {} {fingerprint} {cluster}", seed.0));
-    SegmentId(digest[..5].iter().fold("seg_".to_owned(), |id, byte| id + &format!("{byte:02x}")))
+fn mint(origin: &str, cluster: usize) -> SegmentId {
+    let digest = sha256(format!("segment {cluster} of {origin}").as_bytes());
+    SegmentId(format!("seg_{}", &digest[..10]))
 }

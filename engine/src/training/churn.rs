@@ -1,7 +1,7 @@
 //! The churn head: tried, chosen, measured, fitted again.
 
 use super::evaluation::{ChurnMetrics, Trial};
-use super::stage::Encoded;
+use super::stage::{Cuts, Encoded};
 use crate::domain::{Lifetime, Seed};
 use crate::models::churn::{BaseRate, ChurnModel, Platt, RecencyParams};
 use crate::models::linear::{Labelled, LogisticParams};
@@ -12,9 +12,6 @@ use ndarray::Array1;
 /// A model learned from fewer customers than this would be noise.
 const LEAST_CUSTOMERS: usize = 30;
 
-/// The families, the model first and the baseline after it.
-const FAMILIES: [Family; 2] = [Family::Logistic, Family::Recency];
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Logistic,
@@ -22,117 +19,131 @@ enum Family {
     BaseRate,
 }
 
-/// What was chosen at c2: enough to fit the head again.
-pub struct Choice {
+/// A family with its fit at c1, or why there is none.
+type Tried = (Family, Result<Fitted, FitError>);
+
+/// Fits at c1, calibrates and chooses at c2, measures at c3, and fits the chosen family again on
+/// `last`, which keeps its calibration from c2.
+pub fn head(cuts: &Cuts, last: &Encoded, seed: Seed) -> (ChurnHead, Vec<Trial<ChurnMetrics>>) {
+    let mut tried: Vec<Tried> = [Family::Logistic, Family::Recency]
+        .map(|family| (family, Fitted::run(family, cuts, seed)))
+        .into();
+    let (chosen, reason) = choose(&tried);
+    let served = refit(chosen, reason, last, seed);
+    if served.family == Family::BaseRate {
+        tried.push((served.family, Fitted::run(served.family, cuts, seed)));
+    }
+    let calibration = tried
+        .iter()
+        .find(|(family, _)| *family == served.family)
+        .and_then(|(_, fitted)| fitted.as_ref().ok())
+        .map_or(Platt::IDENTITY, |fitted| fitted.calibration);
+    let trials = tried
+        .into_iter()
+        .map(|(family, fitted)| {
+            let outcome =
+                fitted.map(|fitted| (fitted.calibrated, fitted.holdout, fitted.diagnostics));
+            Trial::of(name(family), family == served.family, outcome)
+        })
+        .collect();
+    let head = ChurnHead {
+        model: served.model,
+        calibration,
+        percentiles: Vec::new(),
+        diagnostics: served.diagnostics,
+        replaced: served.replaced,
+    };
+    (head, trials)
+}
+
+/// The family with the better Brier score at c2, and why it is not the model where it is not.
+fn choose(tried: &[Tried]) -> (Family, Option<String>) {
+    let fitted =
+        |family| tried.iter().find(|(candidate, _)| *candidate == family).map(|(_, fit)| fit);
+    match (fitted(Family::Logistic), fitted(Family::Recency)) {
+        (Some(Ok(model)), Some(Ok(baseline))) => {
+            let (model, baseline) = (model.calibrated.brier, baseline.calibrated.brier);
+            if model <= baseline {
+                return (Family::Logistic, None);
+            }
+            let reason =
+                format!("Brier score at calibration {model:.6}, the baseline's {baseline:.6}");
+            (Family::Recency, Some(reason))
+        }
+        (Some(Ok(_)), _) => (Family::Logistic, None),
+        (Some(Err(error)), Some(Ok(_))) => (Family::Recency, Some(error.to_string())),
+        (Some(Err(error)), _) => (Family::BaseRate, Some(error.to_string())),
+        (None, _) => (Family::BaseRate, Some("nothing was tried".to_owned())),
+    }
+}
+
+/// What the last fit gave.
+struct Served {
     family: Family,
-    calibration: Platt,
+    model: ChurnModel,
+    diagnostics: Option<Diagnostics>,
     replaced: Option<Replaced>,
 }
 
-/// Fits at c1, calibrates and chooses by Brier score at c2, measures at c3.
-pub fn evaluate(
-    c1: &Encoded,
-    c2: &Encoded,
-    c3: &Encoded,
-    seed: Seed,
-) -> (Choice, Vec<Trial<ChurnMetrics>>) {
-    let tried = FAMILIES.map(|family| (family, Fitted::run(family, c1, c2, seed)));
-    let brier =
-        |trial: &Result<Fitted, FitError>| trial.as_ref().ok().map(|trial| trial.calibrated.brier);
-    let (model, baseline) = (brier(&tried[0].1), brier(&tried[1].1));
-    let family = match (model, baseline) {
-        (Some(model), Some(baseline)) if model <= baseline => Family::Logistic,
-        (Some(_), None) => Family::Logistic,
-        (_, Some(_)) => Family::Recency,
-        (None, None) => Family::BaseRate,
-    };
-    let mut trials: Vec<(Family, Result<Fitted, FitError>)> = tried.into();
-    if family == Family::BaseRate {
-        trials.push((family, Fitted::run(family, c1, c2, seed)));
-    }
-    let replaced = (family != Family::Logistic).then(|| Replaced {
-        family: name(Family::Logistic).to_owned(),
-        by: name(family).to_owned(),
-        reason: match (&trials[0].1, model.zip(baseline)) {
-            (Err(error), _) => error.to_string(),
-            (_, Some((model, baseline))) => {
-                format!("Brier score at calibration {model:.6}, the baseline's {baseline:.6}")
-            }
-            _ => "no model could be compared".to_owned(),
-        },
-    });
-    let calibration = trials
-        .iter()
-        .find(|(candidate, _)| *candidate == family)
-        .and_then(|(_, trial)| trial.as_ref().ok())
-        .map_or(Platt::IDENTITY, |trial| trial.calibration);
-    let report =
-        trials.into_iter().map(|(candidate, trial)| report(candidate, trial, family, c3)).collect();
-    (Choice { family, calibration, replaced }, report)
-}
-
 /// Fits the chosen family again. Where that fails the baselines stand in, visibly.
-pub fn refit(choice: &Choice, data: &Encoded, seed: Seed) -> ChurnHead {
-    let head = |model, calibration, replaced| ChurnHead {
-        model,
-        calibration,
-        percentiles: Vec::new(),
-        replaced,
-    };
-    let instead = |family, error: FitError| {
-        Some(Replaced {
-            family: name(choice.family).to_owned(),
-            by: name(family).to_owned(),
-            reason: format!("the last fit failed: {error}"),
-        })
-    };
-    let error = match fit(choice.family, data, seed) {
-        Ok((model, _)) => return head(model, choice.calibration, choice.replaced.clone()),
-        Err(error) => error,
-    };
-    match fit(Family::Recency, data, seed) {
-        Ok((model, _)) => head(model, Platt::IDENTITY, instead(Family::Recency, error)),
-        Err(_) => {
-            let base_rate = BaseRate::of(data.stage.churned.iter().copied());
-            let replaced = instead(Family::BaseRate, error);
-            head(ChurnModel::BaseRate(base_rate), Platt::IDENTITY, replaced)
+fn refit(chosen: Family, reason: Option<String>, last: &Encoded, seed: Seed) -> Served {
+    let mut reason = reason;
+    for family in [chosen, Family::Recency] {
+        match fit(family, last, seed) {
+            Ok((model, diagnostics)) => {
+                return Served { family, model, diagnostics, replaced: replaced(family, reason) };
+            }
+            Err(error) => reason = Some(format!("the last fit failed: {error}")),
         }
     }
+    let base_rate = BaseRate::of(last.stage.churned.iter().copied());
+    Served {
+        family: Family::BaseRate,
+        model: ChurnModel::BaseRate(base_rate),
+        diagnostics: None,
+        replaced: replaced(Family::BaseRate, reason),
+    }
 }
 
-/// A model fitted at c1 with what c2 says of it.
+fn replaced(by: Family, reason: Option<String>) -> Option<Replaced> {
+    let family = name(Family::Logistic).to_owned();
+    reason.map(|reason| Replaced { family, by: name(by).to_owned(), reason })
+}
+
+/// A model fitted at c1, with what c2 and c3 say of it.
 struct Fitted {
-    model: ChurnModel,
     diagnostics: Option<Diagnostics>,
     calibration: Platt,
     calibrated: ChurnMetrics,
+    holdout: ChurnMetrics,
 }
 
 impl Fitted {
-    fn run(family: Family, c1: &Encoded, c2: &Encoded, seed: Seed) -> Result<Fitted, FitError> {
-        let (model, diagnostics) = fit(family, c1, seed)?;
-        let raw = probabilities(&model, c2);
-        let calibration = match family {
-            Family::BaseRate => Platt::IDENTITY,
-            _ => Platt::fit(&raw, &c2.stage.churned),
+    fn run(family: Family, cuts: &Cuts, seed: Seed) -> Result<Fitted, FitError> {
+        for stage in [cuts.c2.stage, cuts.c3.stage] {
+            if stage.n_customers() == 0 {
+                return Err(FitError::TooFewRows { got: 0, need: 1 });
+            }
+        }
+        let (model, mut diagnostics) = fit(family, &cuts.c1, seed)?;
+        let raw = probabilities(&model, &cuts.c2);
+        let calibration = match (&mut diagnostics, Platt::fit(&raw, &cuts.c2.stage.churned)) {
+            (_, Ok(platt)) if family != Family::BaseRate => platt,
+            (Some(diagnostics), Err(error)) => {
+                diagnostics.notes.push(format!("not calibrated: {error}"));
+                Platt::IDENTITY
+            }
+            _ => Platt::IDENTITY,
         };
-        let calibrated = ChurnMetrics::of(&c2.stage.churned, &applied(calibration, raw));
-        Ok(Fitted { model, diagnostics, calibration, calibrated })
+        let metrics =
+            |data: &Encoded, raw| ChurnMetrics::of(&data.stage.churned, &applied(calibration, raw));
+        Ok(Fitted {
+            diagnostics,
+            calibration,
+            calibrated: metrics(&cuts.c2, raw),
+            holdout: metrics(&cuts.c3, probabilities(&model, &cuts.c3)),
+        })
     }
-}
-
-fn report(
-    family: Family,
-    fitted: Result<Fitted, FitError>,
-    chosen: Family,
-    c3: &Encoded,
-) -> Trial<ChurnMetrics> {
-    let outcome = fitted.map(|fitted| {
-        let raw = probabilities(&fitted.model, c3);
-        let holdout = ChurnMetrics::of(&c3.stage.churned, &applied(fitted.calibration, raw));
-        (fitted.calibrated, holdout, fitted.diagnostics)
-    });
-    Trial::of(name(family), family == chosen, outcome)
 }
 
 fn fit(

@@ -36,6 +36,11 @@ pub enum ClockError {
 }
 
 impl Clock {
+    /// Whether the label windows are shorter than the horizon.
+    pub fn bridged(&self) -> bool {
+        self.window_days < self.horizon_days
+    }
+
     /// Cuts the days from the log's first to the as-of. The label window is the horizon, or a
     /// quarter of the log where three horizons and as much history do not fit.
     ///

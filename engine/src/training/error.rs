@@ -11,16 +11,18 @@ use thiserror::Error;
 pub enum TrainError {
     #[error("no usable event lies at or before the as-of {as_of}")]
     NoEvents { as_of: Day },
+    #[error("nobody can be scored at the cut-off {cutoff}; `model.min_age_days` may be too large")]
+    NobodyAt { cutoff: Day },
     #[error(transparent)]
     Clock(#[from] ClockError),
     #[error(transparent)]
     Spec(#[from] SpecError),
-    #[error("segments.features: {0}")]
+    #[error(transparent)]
     Encoder(#[from] EncoderError),
     #[error(
         "segments.k: {k} clusters were asked for, but there are only {customers} different customers"
     )]
     TooManyClusters { k: usize, customers: usize },
-    #[error("the segments could not be fitted: {0}")]
-    Fit(#[from] FitError),
+    #[error("the segments could not be fitted")]
+    Fit(#[source] FitError),
 }

@@ -1,5 +1,6 @@
-//! How good an answer was. Definitions agree with scikit-learn where it has them; ties never depend
-//! on the order of rows unless said.
+//! How good an answer was. Definitions agree with scikit-learn where it has them. Where predictions
+//! are tied, every customer of the tie counts with the tie's mean outcome, so that no metric depends
+//! on the order of rows.
 
 /// Area under the ROC curve of `scores` for the outcome `true`, ties counted half (Mann & Whitney
 /// 1947). `None` where only one outcome occurs.
@@ -13,8 +14,10 @@ pub fn auc(outcomes: &[bool], scores: &[f64]) -> Option<f64> {
     let mut rank_sum = 0.0;
     let mut start = 0;
     while start < order.len() {
-        let tied =
-            order[start..].iter().take_while(|&&row| scores[row] == scores[order[start]]).count();
+        let tied = order[start..]
+            .iter()
+            .take_while(|&&row| scores[row].total_cmp(&scores[order[start]]).is_eq())
+            .count();
         let mean_rank = (2 * start + tied + 1) as f64 / 2.0;
         let members = order[start..start + tied].iter().filter(|&&row| outcomes[row]).count();
         rank_sum += mean_rank * members as f64;
@@ -37,17 +40,17 @@ pub fn log_loss(outcomes: &[bool], probabilities: &[f64]) -> f64 {
     }))
 }
 
-/// Expected calibration error over ten bins of equal count, ordered by probability (ties by row, as
-/// in the reference table).
+/// Expected calibration error over ten bins of equal count, ordered by probability.
 pub fn ece(outcomes: &[bool], probabilities: &[f64]) -> f64 {
     let order = ascending(probabilities);
+    let outcomes = tie_means(&order, probabilities, |row| number(outcomes[row]));
     let n = order.len();
     let mut error = 0.0;
     let mut start = 0;
     for bin in 0..10 {
         // The first n mod 10 bins hold one more, as numpy.array_split has it.
         let end = start + n / 10 + usize::from(bin < n % 10);
-        let happened: f64 = order[start..end].iter().map(|&row| number(outcomes[row])).sum();
+        let happened: f64 = outcomes[start..end].iter().sum();
         let promised: f64 = order[start..end].iter().map(|&row| probabilities[row]).sum();
         error += (happened - promised).abs();
         start = end;
@@ -56,7 +59,7 @@ pub fn ece(outcomes: &[bool], probabilities: &[f64]) -> f64 {
 }
 
 /// Gini of `actual` ranked by `predicted`, over its Gini ranked by itself; 1 is a perfect ranking,
-/// 0 a random one. Ties keep the order of rows. `None` where nothing or everything is equal.
+/// 0 a random one. `None` where nothing or everything is equal.
 pub fn normalised_gini(actual: &[f64], predicted: &[f64]) -> Option<f64> {
     let own = gini(actual, actual)?;
     (own.abs() > 1e-12).then_some(gini(actual, predicted)? / own)
@@ -67,18 +70,29 @@ fn gini(actual: &[f64], ranking: &[f64]) -> Option<f64> {
     if total <= 0.0 {
         return None;
     }
-    let mut order: Vec<usize> = (0..ranking.len()).collect();
-    order.sort_by(|&a, &b| ranking[b].total_cmp(&ranking[a]));
+    let mut order = ascending(ranking);
+    order.reverse();
     let n = actual.len() as f64;
     let mut running = 0.0;
-    let area: f64 = order
-        .iter()
-        .map(|&row| {
-            running += actual[row];
+    let area: f64 = tie_means(&order, ranking, |row| actual[row])
+        .into_iter()
+        .map(|value| {
+            running += value;
             running / total
         })
         .sum();
     Some(area / n - (n + 1.0) / (2.0 * n))
+}
+
+/// The values of ordered rows, where rows with equal keys all get the mean value of their tie.
+fn tie_means(order: &[usize], keys: &[f64], value: impl Fn(usize) -> f64) -> Vec<f64> {
+    order
+        .chunk_by(|&a, &b| keys[a].total_cmp(&keys[b]).is_eq())
+        .flat_map(|tie| {
+            let mean = tie.iter().map(|&row| value(row)).sum::<f64>() / tie.len() as f64;
+            std::iter::repeat_n(mean, tie.len())
+        })
+        .collect()
 }
 
 /// Mean absolute difference.

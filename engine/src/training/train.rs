@@ -1,11 +1,10 @@
 //! The whole of training, from histories to a version.
 
-use super::evaluation::Evaluation;
+use super::evaluation::{ChurnMetrics, Evaluation, Trial, ValueMetrics};
 use super::segment::{self, Clustered};
-use super::stage::{Encoded, Stage};
-use super::{Clock, TrainError};
-use super::{churn, value};
-use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, fingerprint};
+use super::stage::{self, Cuts, Encoded, Stage};
+use super::{Clock, TrainError, churn, value};
+use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, fingerprint, sha256};
 use crate::features::{Encoder, FeatureSpec, FeatureTable, Plan, lifetime};
 use crate::models::selection::SegmentationParams;
 use crate::segments::{Member, catalogue};
@@ -50,15 +49,11 @@ pub fn train(
     progress: &dyn Fn(&str),
 ) -> Result<Trained, TrainError> {
     let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
-    let first = histories
-        .iter()
-        .filter_map(|history| history.until(as_of).first().map(|event| event.day))
-        .min()
-        .ok_or(TrainError::NoEvents { as_of: as_of.day })?;
+    let first = start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
     let fingerprint = fingerprint(histories, as_of);
 
     progress("features at the as-of");
-    let table = plan.table(histories, as_of);
+    let table = stage::eligible(histories, &plan, settings.eligibility, as_of);
     progress("segments");
     let clustered = segment::fit(
         &table.matrix,
@@ -69,9 +64,8 @@ pub fn train(
     )?;
 
     let clock = Clock::plan(first, as_of, settings.horizon_days)?;
-    let (mut forecast, mut evaluation) =
+    let (mut forecast, churn, value) =
         forecast(histories, settings, &plan, clock, as_of, progress)?;
-    evaluation.segments = clustered.metrics.clone();
 
     progress("profiles");
     let lifetimes: Vec<Lifetime> = table
@@ -79,8 +73,11 @@ pub fn train(
         .iter()
         .filter_map(|&row| lifetime(&histories[row], as_of, &settings.rules.currency))
         .collect();
-    let members = members(&mut forecast, &clustered, &table, &lifetimes);
-    let catalogue = catalogue(clustered.metrics.k, &members, settings.seed, &fingerprint);
+    let members = members(&mut forecast, settings, &clustered, &table, &lifetimes);
+    let origin = format!("{} {fingerprint} {}", settings.seed.0, segmentation_of(settings));
+    let catalogue = catalogue(clustered.metrics.k, &members, &origin);
+    let evaluation =
+        Evaluation { clock, bridged: clock.bridged(), churn, value, segments: clustered.metrics };
     let version = ModelVersion {
         format: FORMAT,
         rules: settings.rules.clone(),
@@ -98,6 +95,29 @@ pub fn train(
     Ok(Trained { version, evaluation, fingerprint, n_customers: members.len() })
 }
 
+/// Customers that a log needs before its clock starts: a handful of misdated rows must not stretch
+/// it over decades in which there was no business.
+const LEAST_STARTERS: usize = 30;
+
+/// The day by which the first tenth of the customers, at most [`LEAST_STARTERS`], had an event.
+fn start(histories: &[History], as_of: AsOf) -> Option<Day> {
+    let mut firsts: Vec<Day> = histories
+        .iter()
+        .filter_map(|history| history.until(as_of).first().map(|event| event.day))
+        .collect();
+    firsts.sort_unstable();
+    let starters = firsts.len().div_ceil(10).min(LEAST_STARTERS);
+    firsts.get(starters.checked_sub(1)?).copied()
+}
+
+/// What besides seed and events makes one segmentation another, so that its segments get other ids.
+fn segmentation_of(settings: &TrainingSettings) -> String {
+    let parts = (&settings.spec, &settings.segmentation, &settings.segment_features);
+    sha256(format!("{parts:?}").as_bytes())
+}
+
+type Forecasted = (Forecast, Vec<Trial<ChurnMetrics>>, Vec<Trial<ValueMetrics>>);
+
 /// Fits, calibrates and measures the value and churn heads, then fits them again.
 fn forecast(
     histories: &[History],
@@ -106,46 +126,54 @@ fn forecast(
     clock: Clock,
     as_of: AsOf,
     progress: &dyn Fn(&str),
-) -> Result<(Forecast, Evaluation), TrainError> {
+) -> Result<Forecasted, TrainError> {
+    progress("heads: fit, calibrate, measure");
+    let stages = stages(histories, settings, plan, clock, as_of)?;
+    let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
+    let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
+    let encoder = Encoder::fit(&settings.spec, &[], &stages[2].raw)?;
+    let (value, value_trials) = value::head(
+        &Cuts::new(&stages, &first_encoder),
+        &Encoded::new(&stages[2], &encoder),
+        clock.window_days,
+        settings.seed,
+    );
+    let (churn, churn_trials) = churn::head(
+        &Cuts::new(&not_lost, &first_encoder),
+        &Encoded::new(&not_lost[2], &encoder),
+        settings.seed,
+    );
+    let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
+    Ok((Forecast { encoder, bridge, value, churn }, churn_trials, value_trials))
+}
+
+/// The stages at c1, c2 and c3, each with the labels of the window after it.
+fn stages(
+    histories: &[History],
+    settings: &TrainingSettings,
+    plan: &Plan,
+    clock: Clock,
+    as_of: AsOf,
+) -> Result<[Stage; 3], TrainError> {
     let zone = &settings.rules.zone;
     let end_of = |day: Day| if day == as_of.day { as_of } else { zone.end_of(day) };
     let stage = |cutoff: Day, until: Day| {
-        let currency = &settings.rules.currency;
-        Stage::at(histories, plan, currency, end_of(cutoff), end_of(until))
+        let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
+        let stage =
+            Stage::at(histories, plan, currency, eligibility, end_of(cutoff), end_of(until));
+        if stage.n_customers() == 0 { Err(TrainError::NobodyAt { cutoff }) } else { Ok(stage) }
     };
-    progress("heads: fit, calibrate, measure");
-    let fit = stage(clock.fit, clock.calibrate);
-    let calibrate = stage(clock.calibrate, clock.measure);
-    let measure = stage(clock.measure, clock.as_of);
-    let encoder = Encoder::fit(&settings.spec, &[], &fit.raw)?;
-    let [c1, c2, c3] = [&fit, &calibrate, &measure].map(|stage| Encoded::new(stage, &encoder));
-    let (churn_choice, churn_trials) = churn::evaluate(&c1, &c2, &c3, settings.seed);
-    let (value_choice, value_trials) =
-        value::evaluate(&c1, &c2, &c3, clock.window_days, settings.seed);
-
-    progress("heads: last fit");
-    let encoder = Encoder::fit(&settings.spec, &[], &measure.raw)?;
-    let last = Encoded::new(&measure, &encoder);
-    let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
-    let forecast = Forecast {
-        value: value::refit(&value_choice, &last, clock.window_days, settings.seed),
-        churn: churn::refit(&churn_choice, &last, settings.seed),
-        encoder,
-        bridge,
-    };
-    let evaluation = Evaluation {
-        clock,
-        bridged: bridge.bridged(),
-        churn: churn_trials,
-        value: value_trials,
-        segments: Default::default(),
-    };
-    Ok((forecast, evaluation))
+    Ok([
+        stage(clock.fit, clock.calibrate)?,
+        stage(clock.calibrate, clock.measure)?,
+        stage(clock.measure, clock.as_of)?,
+    ])
 }
 
 /// Every customer as the profiles need it; freezes the churn percentiles on the way.
 fn members(
     forecast: &mut Forecast,
+    settings: &TrainingSettings,
     clustered: &Clustered,
     table: &FeatureTable,
     lifetimes: &[Lifetime],
@@ -158,17 +186,17 @@ fn members(
         .zip(&clustered.labels)
         .map(|((raw, lifetime), &cluster)| {
             forecast.encoder.encode(raw, &mut encoded);
+            let within_window = forecast.churn.within_window(&encoded, lifetime);
+            let lost = settings.eligibility.is_lost(lifetime);
             Member {
                 cluster,
                 lifetime: *lifetime,
                 ltv: forecast.bridge.spend(forecast.value.within_window(&encoded, lifetime)),
-                churn_probability: forecast
-                    .bridge
-                    .survival(forecast.churn.within_window(&encoded, lifetime)),
+                churn_probability: (!lost).then(|| forecast.bridge.survival(within_window)),
             }
         })
         .collect();
-    let probabilities = members.iter().map(|member| member.churn_probability).collect();
+    let probabilities = members.iter().filter_map(|member| member.churn_probability).collect();
     forecast.churn.freeze_percentiles(probabilities);
     members
 }

@@ -1,7 +1,7 @@
 //! The value head: tried, chosen, measured, fitted again.
 
 use super::evaluation::{Trial, ValueMetrics};
-use super::stage::Encoded;
+use super::stage::{Cuts, Encoded};
 use crate::domain::Seed;
 use crate::models::linear::Labelled;
 use crate::models::value::{HurdleParams, IntervalMap, NaiveRate, ValueModel};
@@ -18,132 +18,94 @@ enum Family {
     NaiveRate,
 }
 
-/// What was chosen at c2: enough to fit the head again.
-pub struct Choice {
-    family: Family,
-    scale: f64,
-    interval: IntervalMap,
-    replaced: Option<Replaced>,
-}
-
-/// Fits at c1, scales and chooses by normalised Gini at c2, measures at c3.
-pub fn evaluate(
-    c1: &Encoded,
-    c2: &Encoded,
-    c3: &Encoded,
+/// Fits at c1, scales and chooses at c2, measures at c3, and fits the chosen family again on `last`,
+/// which keeps its scale and interval from c2.
+pub fn head(
+    cuts: &Cuts,
+    last: &Encoded,
     window_days: u32,
     seed: Seed,
-) -> (Choice, Vec<Trial<ValueMetrics>>) {
-    let hurdle = Fitted::run(Family::Hurdle, c1, c2, window_days, seed);
-    let naive = Fitted::of(naive_rate(window_days), None, c2);
-    let gini = |trial: &Fitted| trial.calibrated.normalised_gini.unwrap_or(f64::NEG_INFINITY);
-    let replaced_because = |reason| Replaced {
-        family: name(Family::Hurdle).to_owned(),
-        by: name(Family::NaiveRate).to_owned(),
-        reason,
+) -> (ValueHead, Vec<Trial<ValueMetrics>>) {
+    let hurdle = fit_hurdle(&cuts.c1, seed)
+        .map(|(model, diagnostics)| Fitted::of(&model, Some(diagnostics), cuts));
+    let naive_rate = ValueModel::NaiveRate(NaiveRate { window_days });
+    let naive = Fitted::of(&naive_rate, None, cuts);
+    let refitted = choose(&hurdle, &naive).and_then(|()| {
+        fit_hurdle(last, seed).map_err(|error| format!("the last fit failed: {error}"))
+    });
+    let (family, model, diagnostics, reason) = match refitted {
+        Ok((model, diagnostics)) => (Family::Hurdle, model, Some(diagnostics), None),
+        Err(reason) => (Family::NaiveRate, naive_rate, None, Some(reason)),
     };
-    let (family, chosen, replaced) = match &hurdle {
-        Ok(trial) if gini(trial) >= gini(&naive) => (Family::Hurdle, trial, None),
-        Ok(trial) => {
-            let reason = format!(
-                "normalised Gini at calibration {:.6}, the baseline's {:.6}",
-                gini(trial),
-                gini(&naive)
-            );
-            (Family::NaiveRate, &naive, Some(replaced_because(reason)))
-        }
-        Err(error) => (Family::NaiveRate, &naive, Some(replaced_because(error.to_string()))),
+    let served = match (&hurdle, family) {
+        (Ok(hurdle), Family::Hurdle) => hurdle,
+        _ => &naive,
     };
-    let choice =
-        Choice { family, scale: chosen.scale, interval: chosen.interval.clone(), replaced };
-    let trials = vec![
-        report(Family::Hurdle, hurdle, family, c3),
-        report(Family::NaiveRate, Ok(naive), family, c3),
-    ];
-    (choice, trials)
+    let head = ValueHead {
+        model,
+        scale: served.scale,
+        interval: served.interval.clone(),
+        diagnostics,
+        replaced: reason.map(|reason| Replaced {
+            family: name(Family::Hurdle).to_owned(),
+            by: name(family).to_owned(),
+            reason,
+        }),
+    };
+    let trial = |candidate, fitted: Result<Fitted, FitError>| {
+        let outcome = fitted.map(|fitted| (fitted.calibrated, fitted.holdout, fitted.diagnostics));
+        Trial::of(name(candidate), candidate == family, outcome)
+    };
+    (head, vec![trial(Family::Hurdle, hurdle), trial(Family::NaiveRate, Ok(naive))])
 }
 
-/// Fits the chosen family again. Where that fails the baseline stands in, visibly.
-pub fn refit(choice: &Choice, data: &Encoded, window_days: u32, seed: Seed) -> ValueHead {
-    let (model, replaced) = match fit(choice.family, data, window_days, seed) {
-        Ok((model, _)) => (model, choice.replaced.clone()),
-        Err(error) => {
-            let replaced = Replaced {
-                family: name(choice.family).to_owned(),
-                by: name(Family::NaiveRate).to_owned(),
-                reason: format!("the last fit failed: {error}"),
-            };
-            (naive_rate(window_days), Some(replaced))
+/// Whether the hurdle may serve by its normalised Gini at c2; the reason where it may not.
+fn choose(hurdle: &Result<Fitted, FitError>, naive: &Fitted) -> Result<(), String> {
+    let hurdle = hurdle.as_ref().map_err(ToString::to_string)?;
+    match (hurdle.calibrated.normalised_gini, naive.calibrated.normalised_gini) {
+        (Some(hurdle), Some(naive)) if hurdle >= naive => Ok(()),
+        (Some(hurdle), Some(naive)) => {
+            Err(format!("normalised Gini at calibration {hurdle:.6}, the baseline's {naive:.6}"))
         }
-    };
-    ValueHead { model, scale: choice.scale, interval: choice.interval.clone(), replaced }
+        _ => {
+            Err("nobody bought in the calibration window, so nothing could be compared".to_owned())
+        }
+    }
 }
 
-/// A model fitted at c1 with what c2 says of it.
+/// What c2 and c3 say of a model fitted at c1.
 struct Fitted {
-    model: ValueModel,
     diagnostics: Option<Diagnostics>,
     scale: f64,
     interval: IntervalMap,
     calibrated: ValueMetrics,
+    holdout: ValueMetrics,
 }
 
 impl Fitted {
-    fn run(
-        family: Family,
-        c1: &Encoded,
-        c2: &Encoded,
-        window_days: u32,
-        seed: Seed,
-    ) -> Result<Fitted, FitError> {
-        let (model, diagnostics) = fit(family, c1, window_days, seed)?;
-        Ok(Fitted::of(model, diagnostics, c2))
-    }
-
-    fn of(model: ValueModel, diagnostics: Option<Diagnostics>, c2: &Encoded) -> Fitted {
-        let raw = predictions(&model, 1.0, c2);
-        let (promised, spent): (f64, f64) = (raw.iter().sum(), c2.stage.spend.iter().sum());
+    fn of(model: &ValueModel, diagnostics: Option<Diagnostics>, cuts: &Cuts) -> Fitted {
+        let actual = &cuts.c2.stage.spend;
+        let raw = predictions(model, 1.0, &cuts.c2);
+        let (promised, spent): (f64, f64) = (raw.iter().sum(), actual.iter().sum());
         let scale = if promised > 0.0 && spent > 0.0 { spent / promised } else { 1.0 };
         let scaled: Vec<f64> = raw.iter().map(|prediction| scale * prediction).collect();
-        let interval = IntervalMap::fit(INTERVAL_LEVEL, &scaled, &c2.stage.spend);
-        let calibrated = ValueMetrics::of(&c2.stage.spend, &scaled, &interval);
-        Fitted { model, diagnostics, scale, interval, calibrated }
-    }
-}
-
-fn report(
-    family: Family,
-    fitted: Result<Fitted, FitError>,
-    chosen: Family,
-    c3: &Encoded,
-) -> Trial<ValueMetrics> {
-    let outcome = fitted.map(|fitted| {
-        let predicted = predictions(&fitted.model, fitted.scale, c3);
-        let holdout = ValueMetrics::of(&c3.stage.spend, &predicted, &fitted.interval);
-        (fitted.calibrated, holdout, fitted.diagnostics)
-    });
-    Trial::of(name(family), family == chosen, outcome)
-}
-
-fn fit(
-    family: Family,
-    data: &Encoded,
-    window_days: u32,
-    seed: Seed,
-) -> Result<(ValueModel, Option<Diagnostics>), FitError> {
-    match family {
-        Family::Hurdle => {
-            let targets = Array1::from_vec(data.stage.spend.clone());
-            let labelled = Labelled { rows: data.rows.clone(), targets };
-            let fit = HurdleParams::default().fit(&labelled, seed)?;
-            Ok((ValueModel::Hurdle(fit.model), Some(fit.diagnostics)))
+        let interval = IntervalMap::fit(INTERVAL_LEVEL, &scaled, actual);
+        let at_c3 = predictions(model, scale, &cuts.c3);
+        Fitted {
+            diagnostics,
+            scale,
+            calibrated: ValueMetrics::of(actual, &scaled, &interval),
+            holdout: ValueMetrics::of(&cuts.c3.stage.spend, &at_c3, &interval),
+            interval,
         }
-        Family::NaiveRate => Ok((naive_rate(window_days), None)),
     }
 }
 
-fn naive_rate(window_days: u32) -> ValueModel {
-    ValueModel::NaiveRate(NaiveRate { window_days })
+fn fit_hurdle(data: &Encoded, seed: Seed) -> Result<(ValueModel, Diagnostics), FitError> {
+    let targets = Array1::from_vec(data.stage.spend.clone());
+    let labelled = Labelled { rows: data.rows.clone(), targets };
+    let fit = HurdleParams::default().fit(&labelled, seed)?;
+    Ok((ValueModel::Hurdle(fit.model), fit.diagnostics))
 }
 
 fn predictions(model: &ValueModel, scale: f64, data: &Encoded) -> Vec<f64> {

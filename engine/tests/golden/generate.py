@@ -62,9 +62,15 @@ def write(name, content):
 LOG_LOSS_CLIP = 1e-4
 
 
+def tie_means(values, keys):
+    """Every row of a tie gets the tie's mean value, so that the order of rows does not matter."""
+    _, group = np.unique(keys, return_inverse=True)
+    return (np.bincount(group, weights=values) / np.bincount(group))[group]
+
+
 def gini(actual, predicted):
     order = np.argsort(-predicted, kind="stable")
-    captured = np.cumsum(actual[order]) / actual.sum()
+    captured = np.cumsum(tie_means(actual, predicted)[order]) / actual.sum()
     return captured.mean() - (len(actual) + 1) / 2 / len(actual)
 
 
@@ -73,6 +79,7 @@ def normalised_gini(actual, predicted):
 
 
 def ece(outcome, probability):
+    outcome = tie_means(outcome, probability)
     bins = np.array_split(np.argsort(probability, kind="stable"), 10)
     gaps = [len(rows) * abs(outcome[rows].mean() - probability[rows].mean()) for rows in bins]
     return sum(gaps) / len(outcome)

@@ -4,6 +4,7 @@ use crate::support::blobs;
 use habitus_engine::domain::Seed;
 use habitus_engine::matrix::ScaledMatrix;
 use habitus_engine::models::gmm::{GaussianMixture, GmmParams};
+use habitus_engine::models::kmeans::KMeansParams;
 use habitus_engine::models::selection::{Family, SegmentationParams, Selected};
 use habitus_engine::models::{Estimator, FitError, SegmentModel, Segmenter};
 
@@ -156,4 +157,24 @@ fn a_range_is_decided_and_its_table_kept() {
         let tried: Vec<usize> = selected.table.iter().map(|candidate| candidate.k).collect();
         assert_eq!(tried, [2, 3, 4, 5, 6], "{family:?}");
     }
+}
+
+#[test]
+fn converged_centroids_are_the_means_of_their_rows() {
+    // A lone far row: linfa's own centroids would still be on their way to it.
+    let mut values = blobs(60, 2, 2, 6).values().to_vec();
+    values.extend([400.0, -300.0]);
+    let rows = ScaledMatrix::new(2, values);
+    let params = KMeansParams { n_clusters: 3, n_init: 3, max_iter: 300, tol: 1e-3 };
+    let fit = params.fit(&rows, Seed(3)).unwrap();
+    assert!(fit.diagnostics.converged);
+    assert_eq!(fit.model.centroids[2], [400.0, -300.0]);
+}
+
+#[test]
+fn the_edge_of_a_range_is_told() {
+    let rows = blobs(400, 3, 6, 1);
+    let range = SegmentationParams { k_min: 2, k_max: 4, ..params(Family::GaussianMixture, 4) };
+    let notes = range.select(&rows, Seed(3)).unwrap().diagnostics.notes;
+    assert!(notes.iter().any(|note| note.contains("edge of the range 2 to 4")), "{notes:?}");
 }

@@ -1,16 +1,17 @@
 //! Laws that hold for any input.
 
-use crate::support::{as_of, blobs, purchase, rules, settings, shop};
+use crate::support::{as_of, purchase, rules, settings, shop};
 use habitus_engine::domain::{CustomerId, Event, History, HistoryBuilder, Seed, fingerprint};
 use habitus_engine::features::{Plan, purchases};
 use habitus_engine::models::churn::Platt;
 use habitus_engine::models::selection::Family;
 use habitus_engine::models::value::IntervalMap;
-use habitus_engine::models::{SegmentModel, Segmenter};
+use habitus_engine::models::{FitError, SegmentModel};
 use habitus_engine::scoring::Scorer;
-use habitus_engine::training::train;
+use habitus_engine::training::{auc, ece, normalised_gini, train};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rand::Rng;
 use std::sync::OnceLock;
 
 /// Purchases on days of 2020 and 2021, in cents.
@@ -102,12 +103,21 @@ proptest! {
     }
 
     #[test]
-    fn calibration_never_turns_a_ranking_around(
-        pairs in vec((0.01f64..0.99, any::<bool>()), 30..80), a in 0.0f64..1.0, b in 0.0f64..1.0,
+    fn metrics_do_not_depend_on_the_order_of_rows(
+        rows in vec((0u8..6, any::<bool>(), 0.0f64..100.0), 20..80), rotate in 0usize..80,
     ) {
-        let (probabilities, outcomes): (Vec<f64>, Vec<bool>) = pairs.into_iter().unzip();
-        let platt = Platt::fit(&probabilities, &outcomes);
-        prop_assert!(platt.apply(a.min(b)) <= platt.apply(a.max(b)));
+        let measure = |rows: &[(u8, bool, f64)]| {
+            let scores: Vec<f64> = rows.iter().map(|row| f64::from(row.0) / 6.0).collect();
+            let outcomes: Vec<bool> = rows.iter().map(|row| row.1).collect();
+            let spend: Vec<f64> = rows.iter().map(|row| row.2).collect();
+            [auc(&outcomes, &scores), Some(ece(&outcomes, &scores)), normalised_gini(&spend, &scores)]
+        };
+        let mut turned = rows.clone();
+        turned.rotate_left(rotate % rows.len());
+        turned.reverse();
+        for (a, b) in measure(&rows).into_iter().zip(measure(&turned)) {
+            prop_assert!(a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-9), "{:?} {:?}", a, b);
+        }
     }
 
     #[test]
@@ -134,14 +144,35 @@ fn derived_seeds_differ_by_purpose_and_run() {
 }
 
 #[test]
-fn assigning_is_the_same_for_any_number_of_threads() {
-    let rows = blobs(500, 3, 4, 1);
-    let model = &scorer().version().segment.model;
-    let wide: Vec<f32> = rows.rows().flat_map(|row| [row, row, row, &row[..2]].concat()).collect();
-    let rows = habitus_engine::matrix::ScaledMatrix::new(11, wide);
-    let in_pool = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| model.assign_all(&rows))
-    };
-    assert_eq!(in_pool(1), in_pool(4));
+fn platt_finds_the_line_that_made_the_outcomes() {
+    let mut rng = Seed(3).rng();
+    let (probabilities, outcomes): (Vec<f64>, Vec<bool>) = (0..20_000)
+        .map(|_| {
+            let p: f64 = rng.gen_range(0.02..0.98);
+            let truth = Platt { slope: 0.5, intercept: -1.0 }.apply(p);
+            (p, rng.gen_bool(truth))
+        })
+        .unzip();
+    let platt = Platt::fit(&probabilities, &outcomes).unwrap();
+    assert!((platt.slope - 0.5).abs() < 0.05 && (platt.intercept + 1.0).abs() < 0.05, "{platt:?}");
+}
+
+#[test]
+fn platt_stays_finite_where_outcomes_are_separable_and_refuses_what_runs_backwards() {
+    let p: Vec<f64> = (0..30).map(|row| if row < 15 { 0.3 } else { 0.7 }).collect();
+    let churned: Vec<bool> = (0..30).map(|row| row >= 15).collect();
+    let platt = Platt::fit(&p, &churned).unwrap();
+    assert!(platt.apply(0.7) > 0.8 && platt.apply(0.7) < 0.9999, "{platt:?}");
+    let backwards: Vec<bool> = churned.iter().map(|churned| !churned).collect();
+    assert!(Platt::fit(&p, &backwards).is_err());
+    assert_eq!(Platt::fit(&p, &[true; 30]), Err(FitError::OneClass));
+}
+
+#[test]
+fn an_interval_covers_its_level_even_where_predictions_are_tied() {
+    let predictions = vec![10.0; 600];
+    let actual: Vec<f64> = (0..600).map(|row| f64::from(row) / 30.0).collect();
+    let (low, high) = IntervalMap::fit(0.8, &predictions, &actual).bounds(10.0);
+    let held = actual.iter().filter(|&&value| low <= value && value <= high).count();
+    assert!((470..=490).contains(&held), "{held} of 600 in {low}..{high}");
 }

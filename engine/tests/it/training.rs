@@ -201,3 +201,79 @@ fn parts_that_do_not_fit_are_refused_before_they_answer() {
     }
     assert_eq!(rules(), good.rules);
 }
+
+#[test]
+fn how_customer_ids_are_spelled_changes_no_number() {
+    let log = shop(600, 1);
+    let mut renamed: Vec<History> = log
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(id, history)| {
+            History::new(CustomerId::new(&format!("k{id:05}")), history.events().to_vec())
+        })
+        .collect();
+    renamed.sort_by(|a, b| a.customer().cmp(b.customer()));
+    let settings = settings(Family::Kmeans, 3, 3);
+    let [a, b] = [log, renamed]
+        .map(|log| train(&log, &settings, as_of("2021-12-31"), &|_| {}).unwrap().evaluation);
+    for (a, b) in a.value.iter().zip(&b.value) {
+        assert_eq!(a.chosen, b.chosen);
+        let (a, b) = (a.holdout.as_ref().unwrap(), b.holdout.as_ref().unwrap());
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs();
+        assert!(close(a.normalised_gini.unwrap(), b.normalised_gini.unwrap()), "{a:?} {b:?}");
+        assert!(close(a.interval_coverage, b.interval_coverage), "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn one_misdated_row_does_not_stretch_the_clock() {
+    let mut log = shop(600, 1);
+    log.insert(0, History::new(CustomerId::new("a"), vec![purchase("1970-01-01", "5.00")]));
+    let mut settings = settings(Family::Kmeans, 3, 3);
+    settings.horizon_days = 365;
+    let clock = train(&log, &settings, as_of("2021-12-31"), &|_| {}).unwrap().evaluation.clock;
+    assert!(clock.fit >= as_of("2020-01-01").day && clock.bridged(), "{clock:?}");
+}
+
+#[test]
+fn heads_that_answer_nobody_lost_are_not_measured_on_the_lost() {
+    let mut settings = settings(Family::Kmeans, 3, 3);
+    let measured = |settings: &_| {
+        let trained = train(&shop(600, 1), settings, as_of("2021-12-31"), &|_| {}).unwrap();
+        let churn = trained.evaluation.churn[0].holdout.as_ref().unwrap().n_customers;
+        (churn, trained.evaluation.value[0].holdout.as_ref().unwrap().n_customers)
+    };
+    let (churn, value) = measured(&settings);
+    assert_eq!(churn, value);
+    settings.eligibility.lost_after_days = Some(100);
+    let (fewer, same) = measured(&settings);
+    assert!(fewer < churn && same == value, "{fewer} {churn} {same} {value}");
+    settings.eligibility.min_age_days = 100_000;
+    let error = train(&shop(600, 1), &settings, as_of("2021-12-31"), &|_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::TooManyClusters { customers: 0, .. }), "{error:?}");
+}
+
+#[test]
+fn a_last_fit_without_buyers_serves_the_baseline_with_its_own_scale() {
+    // Everybody stops in time: the windows after c1 and c2 see purchases, the one after c3 none.
+    let stop = as_of("2021-10-15");
+    let log: Vec<History> = shop(600, 1)
+        .iter()
+        .map(|history| History::new(history.customer().clone(), history.until(stop).to_vec()))
+        .collect();
+    let trained =
+        train(&log, &settings(Family::Kmeans, 3, 3), as_of("2021-12-31"), &|_| {}).unwrap();
+    let value = &trained.version.forecast.value;
+    assert!(matches!(value.model, ValueModel::NaiveRate(_)));
+    assert!(value.replaced.as_ref().unwrap().reason.contains("last fit"), "{:?}", value.replaced);
+    let chosen: Vec<&str> = trained
+        .evaluation
+        .value
+        .iter()
+        .filter(|trial| trial.chosen)
+        .map(|trial| trial.family.as_str())
+        .collect();
+    assert_eq!(chosen, ["naive_rate"]);
+    assert!(matches!(trained.version.forecast.churn.model, ChurnModel::BaseRate(_)));
+}

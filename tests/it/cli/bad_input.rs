@@ -64,14 +64,16 @@ fn a_log_of_a_few_weeks_is_too_short() {
         .map(|day| format!("c{day},2020-01-{day:02},{day}.00\nc{day},2020-01-{:02},2.5", day + 1))
         .collect();
     let bench = Bench::new(&format!("who,when,paid\n{}\n", lines.join("\n")), CONFIG);
-    bench.refuses(3, &["spans 27 days", "28"]);
+    bench.refuses(3, &["spans 25 days", "28"]);
 }
 
 #[test]
-fn an_as_of_before_the_first_event() {
+fn an_as_of_before_the_first_event_or_after_now() {
     let bench = Bench::with(&[]);
     bench.train().arg("--as-of").arg("1999-12-31").fails(3, &["1999-12-31"]);
     bench.train().arg("--as-of").arg("soon").fails(2, &["soon"]);
+    bench.train().arg("--as-of").arg("20210630").fails(2, &["20210630"]);
+    bench.train().arg("--as-of").arg("2999-01-01").fails(2, &["2999-01-01", "future"]);
     assert!(is_empty(&bench.path("models")));
 }
 

@@ -95,4 +95,43 @@ fn a_damaged_artefact_is_refused_by_every_reader() {
         score().json();
         std::fs::remove_file(&out).unwrap();
     }
+    let version_directory = directory.join("models/shop").join(&version);
+    std::fs::rename(version_directory.join("manifest.json"), directory.join("aside")).unwrap();
+    models(directory, &["show"]).fails(1, &["manifest.json", "missing"]);
+    std::fs::remove_dir_all(&version_directory).unwrap();
+    train(directory, "2", false);
+    models(directory, &["show"]).fails(1, &["production", &version, "not there"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_published_can_be_read_by_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let version = train(directory.path(), "1", true);
+    let model = directory.path().join("models/shop");
+    for path in ["aliases/production", "aliases/history.ndjson", &version] {
+        let mode = std::fs::metadata(model.join(path)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o044, 0o044, "{path}: {mode:o}");
+    }
+}
+
+#[test]
+fn two_processes_may_publish_the_same_version_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, config) = (directory.path().join("log.csv"), directory.path().join("habitus.toml"));
+    write_log(&log, &order_lines());
+    std::fs::write(&config, CONFIG).unwrap();
+    let train = || {
+        Run::new("train")
+            .path("--config", &config)
+            .path("--events", &log)
+            .path("--models", &directory.path().join("models"))
+            .json()
+    };
+    let [a, b] = std::thread::scope(|scope| {
+        [scope.spawn(train), scope.spawn(train)].map(|run| run.join().unwrap())
+    });
+    assert_eq!(a["version"], b["version"]);
+    assert_eq!(models(directory.path(), &["list"]).json().as_array().unwrap().len(), 1);
 }

@@ -1,8 +1,8 @@
 //! Calibration by a line on the log-odds (Platt 1999): two parameters, monotone.
 
 use crate::domain::Seed;
-use crate::models::Estimator;
 use crate::models::linear::{Labelled, LogisticParams, logit, sigmoid};
+use crate::models::{Estimator, FitError};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
@@ -18,22 +18,30 @@ impl Platt {
     /// The map that changes nothing.
     pub const IDENTITY: Platt = Platt { slope: 1.0, intercept: 0.0 };
 
-    /// Fits the map from probabilities to what happened. Where all outcomes are equal, or the best
-    /// slope is not positive, there is nothing to learn and the map is the identity.
-    pub fn fit(probabilities: &[f64], outcomes: &[bool]) -> Platt {
+    /// Fits the map from probabilities to what happened. A weak penalty keeps the slope finite where
+    /// a few outcomes happen to be separable.
+    ///
+    /// # Errors
+    /// [`FitError`] where all outcomes are equal, the solver does not converge, or the best slope is
+    /// not positive, which would turn the ranking around.
+    pub fn fit(probabilities: &[f64], outcomes: &[bool]) -> Result<Platt, FitError> {
+        let logits = |(row, _)| logit(probabilities[row]);
         let labelled = Labelled {
-            rows: Array2::from_shape_fn((probabilities.len(), 1), |(row, _)| {
-                logit(probabilities[row])
-            }),
+            rows: Array2::from_shape_fn((probabilities.len(), 1), logits),
             targets: Array1::from_vec(outcomes.to_vec()),
         };
-        let params = LogisticParams { alpha: 1e-6, ..LogisticParams::default() };
-        match params.fit(&labelled, Seed(0)) {
-            Ok(fit) if fit.model.coefficients[0] > 0.0 => {
-                Platt { slope: fit.model.coefficients[0], intercept: fit.model.intercept }
-            }
-            _ => Platt::IDENTITY,
+        let fit =
+            LogisticParams { alpha: 1.0, ..LogisticParams::default() }.fit(&labelled, Seed(0))?;
+        let slope = fit.model.coefficients.first().copied().unwrap_or(0.0);
+        let failed =
+            |message: &str| FitError::Solver { solver: "Platt", message: message.to_owned() };
+        if !fit.diagnostics.converged {
+            return Err(failed("it did not converge"));
         }
+        if slope <= 0.0 {
+            return Err(failed("the outcomes run against the probabilities"));
+        }
+        Ok(Platt { slope, intercept: fit.model.intercept })
     }
 
     /// The calibrated probability.

@@ -9,7 +9,7 @@ use super::{GaussianMixture, GmmParams, Parameters};
 use crate::domain::Seed;
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
-use linfa_clustering::GaussianMixtureModel;
+use linfa_clustering::{GaussianMixtureModel, GmmError};
 use ndarray::Array2;
 
 /// How often a collapsed run is repeated, with ten times the regularisation each time.
@@ -30,12 +30,15 @@ pub fn run(
             .max_n_iterations(u64::from(params.max_iter))
             .tolerance(params.tol)
             .reg_covariance(reg_covar)
-            .fit(&dataset)
-            .map_err(|error| error.to_string())
-            .and_then(|model| ours(&model));
+            .fit(&dataset);
         match fitted {
-            Ok(mixture) => return Ok((mixture, (retry > 0).then_some(reg_covar))),
-            Err(message) => last = message,
+            Ok(model) => match ours(&model) {
+                Ok(mixture) => return Ok((mixture, (retry > 0).then_some(reg_covar))),
+                Err(message) => last = message,
+            },
+            // More regularisation would hide that the iterations were too few.
+            Err(GmmError::NotConverged(message)) => return Err(message),
+            Err(collapsed) => last = collapsed.to_string(),
         }
     }
     Err(last)

@@ -181,24 +181,29 @@ impl Estimator for GmmParams {
         super::check_finite(rows)?;
         super::check_distinct(rows, self.n_components)?;
         let wide = super::widened(rows);
-        let mut best: Option<(GaussianMixture, Diagnostics)> = None;
+        // Lower bounds under different regularisation cannot be compared: the least one goes first.
+        let mut best: Option<(f64, GaussianMixture, Diagnostics)> = None;
         let mut notes = Vec::new();
         let mut last = String::new();
         for run in 0..self.n_init.max(1) {
-            let mixture = match linfa_engine::run(self, &wide, seed.derive("gmm", u64::from(run))) {
-                Ok((mixture, None)) => mixture,
-                Ok((mixture, Some(reg_covar))) => {
-                    notes.push(format!("run {run} needed reg_covar {reg_covar:e}"));
-                    mixture
-                }
-                Err(message) => {
-                    notes.push(format!("run {run} failed: {message}"));
-                    last = message;
-                    continue;
-                }
-            };
+            let (mixture, raised) =
+                match linfa_engine::run(self, &wide, seed.derive("gmm", u64::from(run))) {
+                    Ok(fitted) => fitted,
+                    Err(message) => {
+                        notes.push(format!("run {run} failed: {message}"));
+                        last = message;
+                        continue;
+                    }
+                };
+            if let Some(reg_covar) = raised {
+                notes.push(format!("run {run} needed reg_covar {reg_covar:e}"));
+            }
+            let reg_covar = raised.unwrap_or(self.reg_covar);
             let objective = mixture.mean_log_density(rows);
-            if best.as_ref().is_none_or(|(_, so_far)| objective > so_far.objective) {
+            let better = best.as_ref().is_none_or(|(least, _, so_far)| {
+                reg_covar < *least || (reg_covar == *least && objective > so_far.objective)
+            });
+            if better {
                 let diagnostics = Diagnostics {
                     converged: true,
                     n_iter: None,
@@ -206,10 +211,10 @@ impl Estimator for GmmParams {
                     run,
                     notes: Vec::new(),
                 };
-                best = Some((mixture, diagnostics));
+                best = Some((reg_covar, mixture, diagnostics));
             }
         }
-        let (mixture, mut diagnostics) =
+        let (_, mixture, mut diagnostics) =
             best.ok_or(FitError::NoRunSucceeded { max_iter: u64::from(self.max_iter), last })?;
         diagnostics.notes = notes;
         Ok(Fit { model: mixture.reordered(), diagnostics })

@@ -12,21 +12,19 @@ use crate::models::FitError;
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
 use linfa_clustering::{KMeans, KMeansInit};
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 
-/// Where one run ended.
-pub struct Path {
-    pub centroids: Vec<Vec<f64>>,
-    pub n_iter: u32,
-    pub converged: bool,
-}
-
-/// One run from one k-means++ start.
-pub fn run(params: &KMeansParams, rows: &Array2<f64>, seed: Seed) -> Result<Path, FitError> {
+/// One run from one k-means++ start, until the centroids' squared shift is at most `threshold`: the
+/// centroids, `(n_clusters, n_features)`, and how many iterations it took.
+pub fn run(
+    params: &KMeansParams,
+    rows: &Array2<f64>,
+    threshold: f64,
+    seed: Seed,
+) -> Result<(Vec<Vec<f64>>, u32), FitError> {
     let dataset = DatasetBase::from(rows.view());
     let mut init = KMeansInit::KMeansPlusPlus;
     let mut previous: Option<Array2<f64>> = None;
-    let threshold = params.tol * rows.var_axis(Axis(0), 0.0).mean().unwrap_or(0.0);
     let mut n_iter = 0;
     loop {
         let step = KMeans::params_with_rng(params.n_clusters, seed.rng())
@@ -37,12 +35,12 @@ pub fn run(params: &KMeansParams, rows: &Array2<f64>, seed: Seed) -> Result<Path
             .map_err(|error| FitError::Solver { solver: "k-means", message: error.to_string() })?;
         n_iter += 1;
         let centroids = step.centroids().clone();
-        let converged = previous.as_ref().is_some_and(|previous| {
+        let settled = previous.as_ref().is_some_and(|previous| {
             (&centroids - previous).mapv(|shift| shift * shift).sum() <= threshold
         });
-        if converged || n_iter >= params.max_iter {
+        if settled || n_iter >= params.max_iter {
             let centroids = centroids.outer_iter().map(|centroid| centroid.to_vec()).collect();
-            return Ok(Path { centroids, n_iter, converged });
+            return Ok((centroids, n_iter));
         }
         init = KMeansInit::Precomputed(centroids.clone());
         previous = Some(centroids);

@@ -5,6 +5,7 @@ mod linfa_engine;
 use super::{Diagnostics, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
 use crate::matrix::ScaledMatrix;
+use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of k-means.
@@ -47,6 +48,25 @@ impl KMeans {
         self.sizes_and_inertia(rows).1
     }
 
+    /// The means of the rows nearest to each centroid; the centroid itself where there are none.
+    fn means(&self, rows: &ScaledMatrix) -> Vec<Vec<f64>> {
+        let mut sums = vec![vec![0.0; rows.n_features()]; self.centroids.len()];
+        let mut sizes = vec![0.0; self.centroids.len()];
+        for row in rows.rows() {
+            let (cluster, _) = self.nearest(row);
+            sizes[cluster] += 1.0;
+            sums[cluster].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        for ((sum, size), centroid) in sums.iter_mut().zip(sizes).zip(&self.centroids) {
+            if size > 0.0 {
+                sum.iter_mut().for_each(|sum| *sum /= size);
+            } else {
+                sum.clone_from(centroid);
+            }
+        }
+        sums
+    }
+
     fn sizes_and_inertia(&self, rows: &ScaledMatrix) -> (Vec<f64>, f64) {
         let mut sizes = vec![0.0; self.centroids.len()];
         let mut inertia = 0.0;
@@ -57,6 +77,34 @@ impl KMeans {
         }
         (sizes, inertia)
     }
+}
+
+/// Where a run ended.
+struct Path {
+    n_iter: u32,
+    converged: bool,
+}
+
+/// Lloyd's iterations with exact means, from where linfa's loop ended: it counts the old centroid
+/// as one more point, so that its centroids are not the means of their rows.
+fn settle(
+    (centroids, mut n_iter): (Vec<Vec<f64>>, u32),
+    rows: &ScaledMatrix,
+    threshold: f64,
+    max_iter: u32,
+) -> (KMeans, Path) {
+    let mut model = KMeans { centroids };
+    while n_iter < max_iter {
+        let means = model.means(rows);
+        let pairs = means.iter().flatten().zip(model.centroids.iter().flatten());
+        let shift: f64 = pairs.map(|(new, old)| (new - old) * (new - old)).sum();
+        model.centroids = means;
+        n_iter += 1;
+        if shift <= threshold {
+            return (model, Path { n_iter, converged: true });
+        }
+    }
+    (model, Path { n_iter, converged: false })
 }
 
 impl Segmenter for KMeans {
@@ -81,8 +129,9 @@ impl Estimator for KMeansParams {
         let mut best: Option<(KMeans, Vec<f64>, Diagnostics)> = None;
         for run in 0..self.n_init.max(1) {
             let seed = seed.derive("kmeans", u64::from(run));
-            let path = linfa_engine::run(self, &wide, seed)?;
-            let model = KMeans { centroids: path.centroids };
+            let threshold = self.tol * wide.var_axis(Axis(0), 0.0).mean().unwrap_or(0.0);
+            let start = linfa_engine::run(self, &wide, threshold, seed)?;
+            let (model, path) = settle(start, rows, threshold, self.max_iter);
             let (sizes, inertia) = model.sizes_and_inertia(rows);
             // A run with an empty cluster wins only where every run has one.
             let rank = |sizes: &[f64], inertia: f64| (sizes.contains(&0.0), inertia);

@@ -42,6 +42,20 @@ impl Linear {
     }
 }
 
+/// The fit to targets that are all the same, whose sum of squares gives linfa no scale to stop by.
+fn constant(target: f64, n_features: usize) -> Fit<Linear> {
+    Fit {
+        model: Linear { intercept: target, coefficients: vec![0.0; n_features] },
+        diagnostics: Diagnostics {
+            converged: true,
+            n_iter: Some(0),
+            objective: 0.0,
+            run: 0,
+            notes: Vec::new(),
+        },
+    }
+}
+
 impl Estimator for ElasticNetParams {
     type Input = Labelled<f64>;
     type Fitted = Linear;
@@ -55,6 +69,9 @@ impl Estimator for ElasticNetParams {
             .mean_axis(Axis(0))
             .ok_or(FitError::TooFewRows { got: input.rows.nrows(), need: 1 })?;
         let centred = &input.rows - &means;
+        if input.targets.iter().all(|target| *target == input.targets[0]) {
+            return Ok(constant(input.targets[0], input.rows.ncols()));
+        }
         let fitted = ElasticNet::params()
             .penalty(self.alpha)
             .l1_ratio(self.l1_ratio)

@@ -35,8 +35,18 @@ impl IntervalMap {
         let n_bins = (order.len() / LEAST_IN_BIN).clamp(1, MOST_BINS);
         let tail = (1.0 - level) / 2.0;
         let mut bins: Vec<IntervalBin> = Vec::new();
-        for bin in 0..n_bins {
-            let members = &order[bin * order.len() / n_bins..(bin + 1) * order.len() / n_bins];
+        let mut start = 0;
+        for bin in 1..=n_bins {
+            let mut end = (bin * order.len() / n_bins).max(start);
+            // Customers with the same prediction share a bin, whatever their order.
+            while end > start
+                && end < order.len()
+                && predicted[order[end]] == predicted[order[end - 1]]
+            {
+                end += 1;
+            }
+            let members = &order[start..end];
+            start = end;
             let Some(&last) = members.last() else { continue };
             let mean =
                 members.iter().map(|&row| predicted[row]).sum::<f64>() / members.len() as f64;
