@@ -4,7 +4,7 @@
 use crate::ingest::Columns;
 use crate::registry::is_plain_name;
 use habitus_engine::domain::{Currency, EventKind, EventRules, Seed, TimeError, Zone};
-use habitus_engine::features::{Feature, FeatureSpec, SpecError, purchases};
+use habitus_engine::features::{Feature, FeatureSpec, Measure, SpecError, purchases};
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::TrainingSettings;
 use habitus_engine::version::Eligibility;
@@ -83,16 +83,19 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let mut merged = table(DEFAULTS, "the defaults")?;
         merge(&mut merged, table(text, origin)?);
-        for (variable, value) in environment {
-            merge(&mut merged, variable_as_table(&variable, &value));
+        for (variable, value) in &environment {
+            merge(&mut merged, variable_as_table(variable, value));
         }
-        let raw: RawConfig =
-            serde_path_to_error::deserialize(toml::Value::Table(merged)).map_err(|error| {
-                ConfigError::Key {
-                    key: error.path().to_string(),
-                    message: error.inner().message().to_owned(),
-                }
-            })?;
+        let raw = serde_path_to_error::deserialize(toml::Value::Table(merged));
+        let raw: RawConfig = raw.map_err(|error| {
+            let key = error.path().to_string();
+            let message = error.inner().message();
+            let message = match environment.iter().find(|(name, _)| names_key(name, &key)) {
+                Some((variable, _)) => format!("{message} (the variable {variable} sets it)"),
+                None => message.to_owned(),
+            };
+            ConfigError::Key { key, message }
+        })?;
         raw.check(overrides)
     }
 }
@@ -208,6 +211,16 @@ impl RawConfig {
         })?;
         let spec = self.features.spec()?;
         let segmentation = self.segments.params()?;
+        for (measure, mapped) in [
+            (Measure::Quantity, &self.data.columns.quantity),
+            (Measure::Discount, &self.data.columns.discount),
+        ] {
+            if let Some(feature) = spec.0.iter().find(|feature| feature.of == measure) {
+                refuse(mapped.is_none(), "data.columns", || {
+                    format!("feature `{}` needs a column that is not mapped", feature.name)
+                })?;
+            }
+        }
         for feature in &self.segments.features {
             refuse(!spec.names().contains(feature), "segments.features", || {
                 format!("`{feature}` is not among the features: {}", spec.names().join(", "))
@@ -343,7 +356,8 @@ fn environment() -> Result<Vec<(String, String)>, ConfigError> {
         let Some(variable) = variable.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
-        if variable != LOG_VARIABLE {
+        // Others may come from elsewhere: Kubernetes sets HABITUS_PORT for a service of that name.
+        if variable.contains("__") {
             let value = value
                 .into_string()
                 .map_err(|_| ConfigError::NotUtf8 { variable: variable.to_owned() })?;
@@ -358,6 +372,12 @@ fn environment() -> Result<Vec<(String, String)>, ConfigError> {
 #[expect(clippy::disallowed_methods, reason = "this is the only reader of the environment")]
 pub fn log_filter() -> Option<String> {
     std::env::var(LOG_VARIABLE).ok()
+}
+
+/// Whether a variable sets this key, or something in it.
+fn names_key(variable: &str, key: &str) -> bool {
+    let path = variable.trim_start_matches(PREFIX).to_ascii_lowercase().replace("__", ".");
+    path == key || path.starts_with(&format!("{key}."))
 }
 
 /// `HABITUS_MODEL__HORIZON_DAYS=30` as `{ model = { horizon_days = 30 } }`. A value that is not
@@ -408,6 +428,10 @@ mod tests {
             ("[segments]\ntol = nan", "segments.tol"),
             ("[features]\npack = 'none'", "features"),
             ("surprise = 1", "surprise"),
+            (
+                "[[features.list]]\nname = 'units'\naggregate = 'sum'\nof = 'quantity'",
+                "data.columns",
+            ),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");
@@ -425,6 +449,6 @@ mod tests {
         assert_eq!(config.name, "shop");
         let unknown = vec![("HABITUS_MODLE__SEED".to_owned(), "7".to_owned())];
         let error = Config::from_texts("", "test", unknown, &overrides).unwrap_err();
-        assert!(error.to_string().contains("modle"), "{error}");
+        assert!(error.to_string().contains("HABITUS_MODLE__SEED"), "{error}");
     }
 }

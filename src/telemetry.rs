@@ -14,6 +14,8 @@ pub fn init(filter: Option<&str>, quiet: bool) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A log that cannot be written must not end a call; the default would panic on stderr.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }

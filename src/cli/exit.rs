@@ -60,7 +60,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | IngestError::NoMatch { .. }
             | IngestError::MissingColumn { .. }
             | IngestError::DuplicateColumn { .. } => USAGE,
-            IngestError::Empty { .. } => DATA,
+            IngestError::Empty { .. } | IngestError::UnclosedQuote { .. } => DATA,
             IngestError::Io { .. } => OTHER,
         });
     }

@@ -16,6 +16,7 @@ const CHUNK: usize = 8_192;
 /// Write the feature matrix, before transforms, to a file
 #[derive(Debug, clap::Args)]
 pub struct Features {
+    /// Settings: the columns of the log and the features wanted
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]

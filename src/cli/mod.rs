@@ -64,7 +64,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::stderr(&format!("error: {error:#}"));
             exit::code(&error)
         }
     }

@@ -3,6 +3,7 @@
 use super::Global;
 use super::exit::Refusal;
 use super::input::ModelChoice;
+use super::output;
 use crate::clock;
 use crate::config::{Config, Overrides};
 use crate::registry::{Manifest, PRODUCTION, Registry, pointing_at};
@@ -82,9 +83,12 @@ fn list(registry: &Registry, only: Option<&str>, global: &Global) -> anyhow::Res
         None => registry.names()?,
     };
     let mut entries: Vec<(Manifest, Vec<String>)> = Vec::new();
+    let mut damaged = Vec::new();
     for name in names {
         let aliases = registry.aliases(&name)?;
-        for manifest in registry.versions(&name)? {
+        let versions = registry.versions(&name)?;
+        damaged.extend(versions.damaged);
+        for manifest in versions.manifests {
             let pointing = pointing_at(&aliases, &manifest.version);
             entries.push((manifest, pointing));
         }
@@ -122,7 +126,12 @@ fn list(registry: &Registry, only: Option<&str>, global: &Global) -> anyhow::Res
                 .map(|(manifest, aliases)| json!({ "manifest": manifest, "aliases": aliases }));
             rows.collect()
         },
-    )
+    )?;
+    // The whole list first, and then the bad news, so that one bad version hides no other.
+    for error in damaged.iter().skip(1) {
+        output::stderr(&format!("error: {error}"));
+    }
+    damaged.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {

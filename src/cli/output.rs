@@ -36,6 +36,12 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 /// Says something to the person at the terminal, beside the result.
 pub fn note(global: &super::Global, text: &str) {
     if !global.quiet {
-        eprintln!("{text}");
+        stderr(text);
     }
+}
+
+/// Writes a line to stderr. Where that cannot be written, as on a full disk, the line is lost and
+/// the work goes on.
+pub fn stderr(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

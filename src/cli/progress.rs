@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::time::Duration;
 
 /// How far a command has come.
 pub struct Progress {
@@ -61,5 +62,7 @@ impl Drop for Progress {
 }
 
 fn bar(quiet: bool) -> Option<ProgressBar> {
-    (!quiet && std::io::stderr().is_terminal()).then(ProgressBar::new_spinner)
+    let bar = (!quiet && std::io::stderr().is_terminal()).then(ProgressBar::new_spinner);
+    // Long stages say nothing by themselves; the spinner shows that they are alive.
+    bar.inspect(|bar| bar.enable_steady_tick(Duration::from_millis(120)))
 }

@@ -52,8 +52,12 @@ impl Score {
         let progress = Progress::of(log.histories.len() as u64, "scoring", false, global.quiet);
         let mut counts = HeadCounts::default();
         for (chunk, histories) in log.histories.chunks(CHUNK).enumerate() {
-            let predictions: Vec<Prediction> =
-                histories.par_iter().map(|history| scorer.predict(history, as_of)).collect();
+            // Customers who only come later would tell of events after the as-of.
+            let predictions: Vec<Prediction> = histories
+                .par_iter()
+                .filter(|history| !history.until(as_of).is_empty())
+                .map(|history| scorer.predict(history, as_of))
+                .collect();
             predictions.iter().for_each(|prediction| counts.add(prediction));
             writer.write(batch(&predictions, &scorer, &version))?;
             progress.at(((chunk + 1) * CHUNK) as u64);

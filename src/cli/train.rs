@@ -32,6 +32,7 @@ pub struct Train {
     /// The model's name in the registry
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Of everything random; the same seed gives the same bits
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Make it the production version; the first version of a name becomes it anyway
@@ -60,7 +61,8 @@ pub struct Run {
     pub trained: Trained,
     pub published: Published,
     validation: Validation,
-    promoted: bool,
+    /// The version that answers from now on.
+    production: String,
 }
 
 /// Reads, trains, publishes, and sets the alias where it is asked for or nothing holds it yet.
@@ -75,10 +77,14 @@ pub fn train(
     let log = input::read_log(sources, &config.columns, &settings.rules, global)?;
     let as_of = input::as_of(&log, as_of, &settings.rules)?;
     let validation = log.validation(as_of);
+    let registry = Registry::open(&config.models);
+    registry.check_writable(&config.name)?;
     let progress = Progress::stages(global.quiet);
     let trained = training::train(&log.histories, settings, as_of, &|stage| progress.stage(stage))?;
     progress.stage("publishing");
-    let registry = Registry::open(&config.models);
+    for note in &trained.evaluation.notes {
+        tracing::warn!("{note}");
+    }
     let published = registry.publish(&Draft {
         name: &config.name,
         trained: &trained,
@@ -95,11 +101,16 @@ pub fn train(
             &validation.without_text().to_string(),
         ),
     })?;
-    let promoted = promote || !registry.aliases(&config.name)?.contains_key(PRODUCTION);
-    if promoted {
-        registry.set_alias(&config.name, PRODUCTION, &published.manifest.version, clock::now())?;
-    }
-    Ok(Run { trained, published, validation, promoted })
+    let version = &published.manifest.version;
+    let incumbent = registry.aliases(&config.name)?.remove(PRODUCTION);
+    let production = match incumbent {
+        Some(incumbent) if !promote => incumbent,
+        _ => {
+            registry.set_alias(&config.name, PRODUCTION, version, clock::now())?;
+            version.clone()
+        }
+    };
+    Ok(Run { trained, published, validation, production })
 }
 
 impl Run {
@@ -115,7 +126,11 @@ impl Run {
             if self.published.created { "version" } else { "equal version exists:" },
             manifest.name,
             manifest.version,
-            if self.promoted { " (production)" } else { "" },
+            if self.production == manifest.version {
+                " (production)".to_owned()
+            } else {
+                format!("; {} stays in production", self.production)
+            },
             self.published.directory.join("report.md").display(),
         )
     }
@@ -127,7 +142,7 @@ impl Run {
             "version": manifest.version,
             "digest": manifest.digest,
             "created": self.published.created,
-            "production": self.promoted,
+            "production": self.production == manifest.version,
             "directory": self.published.directory,
             "rows": self.validation,
             "segments": self.trained.version.segment.catalogue,

@@ -1,8 +1,9 @@
 //! A CSV log, record by record, so that memory holds one row and a bad row costs only itself.
 //!
 //! The exception is a quotation mark that opens a field and is never closed: by the rules of CSV
-//! the lines up to the next mark are then one row. It is counted as that, and its example shows
-//! where the mark stands.
+//! the lines up to the next mark are then one row. Where that row is rejected its example says how
+//! many lines it took, and where it took all lines to the end of the file the log is refused: it
+//! would otherwise lose most of itself behind a single rejection.
 
 use super::log::Collector;
 use super::{Columns, Example, IngestError, Source, excerpt};
@@ -38,21 +39,35 @@ pub(super) fn read(
     }
     let layout = columns.locate(&record, &file)?;
     let mut told = 0;
+    let mut open_quote = None;
     while reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
+        let (line, n_lines) = (line_of(&record, has_crlf), lines_in(&record));
         let example = || Example {
             file: file.clone(),
-            line: line_of(&record, has_crlf),
-            text: excerpt::row(&record),
+            line,
+            text: match n_lines {
+                1 => excerpt::row(&record),
+                lines => format!("[{lines} lines] {}", excerpt::row(&record)),
+            },
         };
+        // Should this be the last row, then only an open quotation mark can have taken several lines
+        // into a row that does not fit the header.
+        open_quote = None;
         match layout.raw(&record) {
             Ok(raw) => collector.take(&raw, example),
-            Err(rejection) => collector.reject(rejection, None, example),
+            Err(rejection) => {
+                collector.reject(rejection, None, example);
+                open_quote = (n_lines > 1).then_some((line, n_lines));
+            }
         }
         let bytes = reader.position().byte();
         if bytes - told >= PROGRESS_BYTES {
             told = bytes;
             progress(bytes);
         }
+    }
+    if let Some((line, n_lines)) = open_quote {
+        return Err(IngestError::UnclosedQuote { file, line, n_lines });
     }
     let bytes = reader.position().byte();
     progress(bytes);
@@ -71,6 +86,11 @@ fn ends_lines_with_crlf(start: &[u8]) -> bool {
 /// behind where lines end with both.
 fn line_of(record: &ByteRecord, has_crlf: bool) -> u64 {
     record.position().map_or(0, Position::line) + u64::from(has_crlf)
+}
+
+/// How many lines a record takes: more than one where a quoted field holds line ends.
+fn lines_in(record: &ByteRecord) -> usize {
+    1 + record.as_slice().iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -103,6 +123,19 @@ mod tests {
         let log = log_of(b"id,date,amount\n\xff,1997-01-01,5\n2,1997-01-02,5\n").unwrap();
         assert_eq!(rejected(&log), [(Rejection::NotUtf8, 1)]);
         assert_eq!(log.histories.len(), 1);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_does_not_hide_the_rest() {
+        let text = format!("{HEADER}1,1997-01-01,5\n\"2,1997-01-02,5\n3,1997-01-03,5\n");
+        match log(&text) {
+            Err(IngestError::UnclosedQuote { line: 3, n_lines, .. }) => assert!(n_lines >= 2),
+            other => panic!("{other:?}"),
+        }
+        let closed = with_header("1,1997-01-01,5\n\"2,1997\n-01-02\",5\n3,1997-01-03,5\n");
+        assert_eq!(rejected(&closed), [(Rejection::Ragged, 1)]);
+        let examples = closed.validation(as_of("2020-01-01")).rejected_examples;
+        assert!(examples[&Rejection::Ragged][0].text.starts_with("[2 lines]"));
     }
 
     #[test]

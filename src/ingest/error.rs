@@ -15,6 +15,10 @@ pub enum IngestError {
     #[error("`{file}` is empty: it has no header")]
     Empty { file: String },
     #[error(
+        "`{file}`: a quotation mark in line {line} is never closed and takes the last {n_lines} lines"
+    )]
+    UnclosedQuote { file: String, line: u64, n_lines: usize },
+    #[error(
         "`{file}` has no column `{column}`, which should hold the {field}; its columns are: {}",
         .present.join(", ")
     )]

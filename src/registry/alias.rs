@@ -88,8 +88,14 @@ impl Registry {
                 Action::RollBack => drop(past.pop()),
             }
         }
-        past.pop();
-        let version = past.pop().ok_or_else(|| RegistryError::NothingToRollBack {
+        let current = self.aliases(name)?.remove(alias);
+        // A change that was noted but never made, or made twice, is no step to go back.
+        if let Some(now) = past.iter().rposition(|version| Some(version) == current.as_ref()) {
+            past.truncate(now);
+        }
+        past.dedup();
+        let earlier = past.into_iter().rev().find(|version| Some(version) != current.as_ref());
+        let version = earlier.ok_or_else(|| RegistryError::NothingToRollBack {
             name: name.to_owned(),
             alias: alias.to_owned(),
         })?;
@@ -118,8 +124,10 @@ impl Registry {
     fn history(&self, name: &str) -> Result<Vec<Change>, RegistryError> {
         let path = self.alias_directory(name).join(HISTORY);
         match fs::read_to_string(&path) {
+            // A line that a crash cut short tells of a change that was not made.
             Ok(text) => text
-                .lines()
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'))
                 .map(|line| serde_json::from_str(line).map_err(|error| damaged(&path, &error)))
                 .collect(),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),

@@ -22,6 +22,7 @@ const REPORT: &str = "report.md";
 pub struct Artefact {
     pub manifest: Manifest,
     pub version: ModelVersion,
+    /// The evaluation; null where its file is lost.
     pub metrics: serde_json::Value,
 }
 
@@ -125,9 +126,18 @@ pub fn read(directory: &Path, name: &str, version: &str) -> Result<Artefact, Reg
         return Err(RegistryError::Damaged { path, reason });
     }
     let version = parse(&path, &parameters)?;
-    let path = directory.join(METRICS);
-    let metrics = parse(&path, &read_file(&path)?)?;
+    let metrics = read_metrics(directory);
     Ok(Artefact { manifest, version, metrics })
+}
+
+/// The metrics stand outside the digest and no answer needs them, so their loss is told and borne.
+fn read_metrics(directory: &Path) -> serde_json::Value {
+    let path = directory.join(METRICS);
+    let metrics = read_file(&path).and_then(|bytes| parse(&path, &bytes));
+    metrics.unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        serde_json::Value::Null
+    })
 }
 
 fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, RegistryError> {

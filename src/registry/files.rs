@@ -3,7 +3,7 @@
 use super::RegistryError;
 use crate::export::AtomicFile;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -65,9 +65,17 @@ pub fn hidden_directory(parent: &Path) -> Result<TempDir, RegistryError> {
     builder.tempdir_in(parent).map_err(io(parent))
 }
 
-/// Adds a line to a file and makes sure that it is on the disk.
+/// Adds a line to a file and makes sure that it is on the disk. A last line that a crash cut short
+/// is taken away first.
 pub fn append(path: &Path, line: &str) -> Result<(), RegistryError> {
-    let mut file = File::options().create(true).append(true).open(path).map_err(io(path))?;
+    let mut options = File::options();
+    let mut file =
+        options.create(true).truncate(false).read(true).write(true).open(path).map_err(io(path))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io(path))?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(whole as u64).map_err(io(path))?;
+    file.seek(SeekFrom::Start(whole as u64)).map_err(io(path))?;
     file.write_all(format!("{line}\n").as_bytes()).map_err(io(path))?;
     file.sync_all().map_err(io(path))
 }

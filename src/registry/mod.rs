@@ -27,6 +27,14 @@ use std::path::{Path, PathBuf};
 /// The alias that answers when none is named.
 pub const PRODUCTION: &str = "production";
 
+/// What stands in the registry under one name.
+#[derive(Debug)]
+pub struct Versions {
+    pub manifests: Vec<Manifest>,
+    /// One error per version whose manifest cannot be trusted.
+    pub damaged: Vec<RegistryError>,
+}
+
 /// A directory of model versions.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -58,27 +66,28 @@ impl Registry {
         Ok(names)
     }
 
-    /// The manifests of a model's versions, newest as-of first.
+    /// A model's versions: the manifests, newest as-of first, and what is wrong with the damaged.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownModel`], [`RegistryError::Damaged`], [`RegistryError::Io`].
-    pub fn versions(&self, name: &str) -> Result<Vec<Manifest>, RegistryError> {
-        let mut manifests = self
-            .version_names(name)?
-            .iter()
-            .map(|version| artefact::read_manifest(&self.directory(name, version), name, version))
-            .collect::<Result<Vec<_>, _>>()?;
-        if manifests.is_empty() {
+    /// [`RegistryError::UnknownModel`], [`RegistryError::Io`].
+    pub fn versions(&self, name: &str) -> Result<Versions, RegistryError> {
+        let names = self.version_names(name)?;
+        if names.is_empty() {
             return Err(RegistryError::UnknownModel { name: name.to_owned() });
         }
-        manifests.sort_by(|a, b| {
-            (b.sealed.as_of, b.created_at, &b.version).cmp(&(
-                a.sealed.as_of,
-                a.created_at,
-                &a.version,
-            ))
-        });
-        Ok(manifests)
+        let mut versions = Versions { manifests: Vec::new(), damaged: Vec::new() };
+        for version in &names {
+            match artefact::read_manifest(&self.directory(name, version), name, version) {
+                Ok(manifest) => versions.manifests.push(manifest),
+                Err(error @ RegistryError::Damaged { .. }) => versions.damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let key = |manifest: &Manifest| {
+            (manifest.sealed.as_of, manifest.created_at, manifest.version.clone())
+        };
+        versions.manifests.sort_by_key(|manifest| std::cmp::Reverse(key(manifest)));
+        Ok(versions)
     }
 
     /// The version that an alias or a version's own name means.
@@ -121,6 +130,16 @@ impl Registry {
     /// [`RegistryError::Io`], and [`RegistryError::Damaged`] where the existing version is broken.
     pub fn publish(&self, draft: &Draft) -> Result<Published, RegistryError> {
         artefact::publish(&self.root, draft)
+    }
+
+    /// Refuses a place where nothing could be published, before hours go into a training.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub fn check_writable(&self, name: &str) -> Result<(), RegistryError> {
+        let family = self.root.join(name);
+        let existing = family.ancestors().find(|ancestor| ancestor.is_dir());
+        files::hidden_directory(existing.unwrap_or(Path::new("."))).map(drop)
     }
 
     fn directory(&self, name: &str, version: &str) -> PathBuf {

@@ -158,6 +158,9 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
             },
         ),
     );
+    for note in &evaluation.notes {
+        push_line(&mut report, &format!("- **Note**: {note}.\n"));
+    }
     push_line(&mut report, &churn.to_string());
     push_line(&mut report, &value.to_string());
     for (head, replaced) in

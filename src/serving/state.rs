@@ -2,7 +2,7 @@
 
 use super::recent::Recent;
 use super::{LoadedModel, ServingError};
-use crate::registry::{Manifest, PRODUCTION, Registry, pointing_at};
+use crate::registry::{Manifest, PRODUCTION, Registry, Versions, pointing_at};
 use habitus_engine::domain::{AsOf, CustomerId, History, Prediction, Timestamp};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -183,7 +183,10 @@ impl Serving {
     /// [`ServingError::Registry`].
     pub fn list(&self, name: Option<&str>) -> Result<Vec<Listed>, ServingError> {
         let name = name.unwrap_or(self.served.name());
-        let manifests = self.registry.versions(name)?;
+        let Versions { manifests, damaged } = self.registry.versions(name)?;
+        for error in damaged {
+            tracing::warn!("left out of the list: {error}");
+        }
         let aliases = self.registry.aliases(name)?;
         let list = |manifest: Manifest| Listed {
             aliases: pointing_at(&aliases, &manifest.version),

@@ -23,7 +23,7 @@ pub struct ColumnEncoder {
     pub name: String,
     /// The column's index in the raw row.
     pub feature: usize,
-    /// Stands in for an undefined value: the median of the defined ones, before transforms.
+    /// Stands in for an undefined value before transforms: the spec's, or the median of the defined.
     pub impute: f64,
     pub steps: Vec<Step>,
 }
@@ -88,7 +88,8 @@ impl ColumnEncoder {
         let raw: Vec<f64> = matrix.rows().map(|row| row[index]).collect();
         let mut defined: Vec<f64> = raw.iter().copied().filter(|value| !value.is_nan()).collect();
         defined.sort_unstable_by(f64::total_cmp);
-        let impute = if defined.is_empty() { 0.0 } else { quantile(&defined, 0.5) };
+        let usual = if defined.is_empty() { 0.0 } else { quantile(&defined, 0.5) };
+        let impute = feature.impute.unwrap_or(usual);
         let mut values: Vec<f64> =
             raw.into_iter().map(|value| if value.is_nan() { impute } else { value }).collect();
         let mut steps = Vec::new();

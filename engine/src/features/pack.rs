@@ -23,7 +23,8 @@ pub fn purchases() -> FeatureSpec {
         feature("gap_mean", GapMean, Events, Window::All, None, true),
         feature("gap_variation", GapVariation, Events, Window::All, None, false),
         feature("purchase_days_90d", Count, Days, quarter, None, true),
-        feature("recent_share", Ratio, Days, quarter, year, false),
+        // Nothing bought within the year is nothing recent; the usual share would call it active.
+        Feature { impute: Some(0.0), ..feature("recent_share", Ratio, Days, quarter, year, false) },
     ])
 }
 
@@ -46,6 +47,7 @@ fn feature(
         of,
         window,
         over,
+        impute: None,
         transform,
     }
 }

@@ -8,12 +8,12 @@ use std::str::FromStr;
 use thiserror::Error;
 
 /// The features of a model, in the order of the matrix' columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FeatureSpec(pub Vec<Feature>);
 
 /// One feature: an aggregate over the events of some kinds within a window that ends at the as-of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feature {
     pub name: String,
@@ -29,6 +29,10 @@ pub struct Feature {
     /// The longer window that a `ratio` divides by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Window>,
+    /// Stands in for an undefined value before transforms; the median of the defined ones where left
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impute: Option<f64>,
     /// Applied in this order before a model sees the value; `standardize` where left out.
     #[serde(default = "standardize_only")]
     pub transform: Vec<Transform>,
@@ -178,6 +182,8 @@ pub enum SpecError {
     WrongMeasure { name: String, aggregate: String, of: String },
     #[error("feature `{0}`: a ratio needs `over`, a window longer than `window`")]
     RatioWindows(String),
+    #[error("feature `{0}`: `impute` must be finite")]
+    Impute(String),
     #[error("feature `{0}`: `over` belongs to a ratio only")]
     StrayOver(String),
 }
@@ -214,6 +220,9 @@ impl Feature {
         }
         if self.kinds.is_empty() {
             return Err(SpecError::NoKinds(self.name.clone()));
+        }
+        if self.impute.is_some_and(|impute| !impute.is_finite()) {
+            return Err(SpecError::Impute(self.name.clone()));
         }
         let fits = match self.aggregate {
             Aggregate::Count => !self.of.is_valued(),

@@ -19,6 +19,8 @@ pub struct Evaluation {
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub segments: SegmentMetrics,
+    /// What a reader should know before trusting the numbers.
+    pub notes: Vec<String>,
 }
 
 /// One model of a head, fitted at c1, with metrics `M`.

@@ -76,8 +76,14 @@ pub fn train(
     let members = members(&mut forecast, settings, &clustered, &table, &lifetimes);
     let origin = format!("{} {fingerprint} {}", settings.seed.0, segmentation_of(settings));
     let catalogue = catalogue(clustered.metrics.k, &members, &origin);
-    let evaluation =
-        Evaluation { clock, bridged: clock.bridged(), churn, value, segments: clustered.metrics };
+    let evaluation = Evaluation {
+        clock,
+        bridged: clock.bridged(),
+        churn,
+        value,
+        segments: clustered.metrics,
+        notes: quiet_note(histories, clock, as_of).into_iter().collect(),
+    };
     let version = ModelVersion {
         format: FORMAT,
         rules: settings.rules.clone(),
@@ -108,6 +114,19 @@ fn start(histories: &[History], as_of: AsOf) -> Option<Day> {
     firsts.sort_unstable();
     let starters = firsts.len().div_ceil(10).min(LEAST_STARTERS);
     firsts.get(starters.checked_sub(1)?).copied()
+}
+
+/// A feed that has stopped looks like customers who have.
+fn quiet_note(histories: &[History], clock: Clock, as_of: AsOf) -> Option<String> {
+    let newest = histories.iter().filter_map(|history| history.until(as_of).last()).max()?.day;
+    (newest <= clock.measure).then(|| {
+        format!(
+            "the newest event is of {newest}, {} days before the as-of {}: nothing happened in the \
+             window that the heads were measured and last fitted on",
+            as_of.day.since(newest),
+            as_of.day,
+        )
+    })
 }
 
 /// What besides seed and events makes one segmentation another, so that its segments get other ids.

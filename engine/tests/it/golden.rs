@@ -249,6 +249,7 @@ fn golden_spec() -> (Vec<(&'static str, f64)>, FeatureSpec) {
         of,
         window,
         over,
+        impute: None,
         transform: Vec::new(),
     });
     (names, FeatureSpec(features.collect()))

@@ -72,7 +72,6 @@ fn a_damaged_artefact_is_refused_by_every_reader() {
         ("manifest.json", "\"n_customers\": 300", "\"n_customers\": 301"),
         ("manifest.json", "\"format\": 1", "\"format\": 9"),
         ("parameters.json", "{", ""),
-        ("metrics.json", "{", ""),
     ] {
         let path = directory.join("models/shop").join(&version).join(file);
         let good = std::fs::read_to_string(&path).unwrap();
@@ -134,4 +133,51 @@ fn two_processes_may_publish_the_same_version_at_once() {
     });
     assert_eq!(a["version"], b["version"]);
     assert_eq!(models(directory.path(), &["list"]).json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_history_that_a_crash_cut_short_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let first = train(directory, "1", true);
+    let second = train(directory, "2", true);
+    let history = directory.join("models/shop/aliases/history.ndjson");
+    let mut text = std::fs::read_to_string(&history).unwrap();
+    text += "{\"at\":1,\"ali";
+    std::fs::write(&history, text).unwrap();
+    models(directory, &["rollback", "shop"]).json();
+    let production = models(directory, &["show"]).json()["manifest"]["version"].clone();
+    assert_eq!(production, first.as_str());
+    models(directory, &["promote", &format!("shop@{second}")]).json();
+    models(directory, &["rollback", "shop"]).json();
+    let production = models(directory, &["show"]).json()["manifest"]["version"].clone();
+    assert_eq!(production, first.as_str());
+}
+
+#[test]
+fn one_damaged_version_hides_no_other_from_the_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (good, bad) = (train(directory, "1", true), train(directory, "2", false));
+    std::fs::write(directory.join("models/shop").join(&bad).join("manifest.json"), "{").unwrap();
+    let output = models(directory, &["list"]).output();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&good));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&bad));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_disk_that_is_full_costs_log_lines_only() {
+    let directory = tempfile::tempdir().unwrap();
+    train(directory.path(), "1", true);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_habitus"))
+        .args(["models", "show", "--models"])
+        .arg(directory.path().join("models"))
+        .args(["--model", "nobody"])
+        .stderr(full)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2), "an error that cannot be told is still its exit code");
 }

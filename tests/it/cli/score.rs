@@ -1,6 +1,6 @@
 //! `score` and `features` as files.
 
-use crate::support::{Run, trained};
+use crate::support::{CONFIG, Run, order_lines, trained, write_log};
 use habitus::registry::Registry;
 use habitus_engine::scoring::Scorer;
 use serde_json::Value;
@@ -80,23 +80,52 @@ fn the_columns_are_the_contracts_and_formats_agree() {
 }
 
 #[test]
-fn a_customer_without_an_event_by_the_as_of_is_an_answer() {
+fn customers_who_only_come_later_leave_no_trace() {
     let shop = trained();
     let directory = tempfile::tempdir().unwrap();
-    let out = directory.path().join("early.ndjson");
-    let summary = Run::new("score")
+    let score = |log: &Path, name: &str| {
+        let out = directory.path().join(name);
+        let summary = Run::new("score")
+            .path("--events", log)
+            .path("--models", &shop.models_dir)
+            .arg("--as-of")
+            .arg("2020-01-20")
+            .path("--out", &out)
+            .json();
+        (summary["customers"].as_u64().unwrap(), std::fs::read(&out).unwrap())
+    };
+    let whole = score(&shop.orders, "whole.csv");
+    assert!(whole.0 > 0 && whole.0 < 300, "{}", whole.0);
+    let early: Vec<String> = order_lines()
+        .into_iter()
+        .filter(|line| line.split(',').nth(1) <= Some("2020-01-20"))
+        .collect();
+    let log = directory.path().join("early.csv");
+    write_log(&log, &early);
+    assert_eq!(score(&log, "early-scores.csv"), whole);
+}
+
+#[test]
+fn a_head_that_abstains_has_a_status_and_no_number() {
+    let shop = trained();
+    let directory = tempfile::tempdir().unwrap();
+    let (config, models) = (directory.path().join("h.toml"), directory.path().join("models"));
+    let eligibility = "horizon_days = 60\nmin_age_days = 40\nlost_after_days = 200";
+    std::fs::write(&config, CONFIG.replace("horizon_days = 60", eligibility)).unwrap();
+    Run::new("train")
+        .path("--config", &config)
         .path("--events", &shop.orders)
-        .path("--models", &shop.models_dir)
-        .arg("--as-of")
-        .arg("2020-01-20")
-        .path("--out", &out)
+        .path("--models", &models)
         .json();
-    let statuses = &summary["heads"]["value"];
-    let (ok, none) = (statuses["OK"].as_u64().unwrap(), statuses["NO_HISTORY"].as_u64().unwrap());
-    assert!(ok > 0 && none > 0 && ok + none == 300, "{summary}");
-    let absent = rows(&out).into_iter().find(|row| row["value_status"] == "NO_HISTORY").unwrap();
-    for number in ["ltv", "churn_probability", "segment_id", "segment_probability"] {
-        assert!(absent[number].is_null(), "{absent}");
+    let out = directory.path().join("scores.ndjson");
+    let score = Run::new("score").path("--events", &shop.orders).path("--models", &models);
+    let heads = score.arg("--as-of").arg("2021-03-31").path("--out", &out).json()["heads"].clone();
+    assert!(heads["churn"]["ALREADY_LOST"].as_u64().unwrap() > 0, "{heads}");
+    for row in rows(&out) {
+        let lost = row["churn_status"] == "ALREADY_LOST";
+        assert_eq!(row["churn_probability"].is_null(), row["churn_status"] != "OK");
+        assert_eq!(row["ltv"].is_null(), row["value_status"] != "OK");
+        assert!(!lost || row["value_status"] == "OK", "the lost keep their value: {row}");
     }
 }
 
