@@ -3,12 +3,13 @@
 //! The way of a call: a service file (`prediction_service`, `segment_service`, `model_service`)
 //! takes the message, `request_id` names the call and `reply` ends it, `lookup` finds the version that it asks for, the
 //! serving room answers, `convert` puts the answer into messages, and `status` puts errors into
-//! codes. `server` runs it all, with health and reflection.
+//! codes; `complete` does the same for the errors that tonic makes. `server` runs it all, with health and reflection.
 //!
 //! The generated types do not leave this room, except to clients. What is absent: any arithmetic on
 //! answers, and any decision that another caller of the serving room would have to make again.
 
 mod client;
+mod complete;
 mod convert;
 mod error;
 mod lookup;

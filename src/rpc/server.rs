@@ -1,5 +1,6 @@
 //! The server: every service on one listener, until it is told to end.
 
+use super::complete::complete;
 use super::model_service::Models;
 use super::pb;
 use super::pb::model_service_server::{self, ModelServiceServer};
@@ -19,6 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 /// A full batch of ids of 400 bytes each.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -99,6 +101,7 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(MapResponseLayer::new(complete))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(reflection_v1alpha)

@@ -1,6 +1,7 @@
 //! What grpcurl and probes use: health and reflection.
 
-use super::running::Running;
+use super::running::{Running, ask_all, assert_refused};
+use habitus::rpc::pb;
 use prost::Message;
 use prost_types::FileDescriptorProto;
 use tonic::Code;
@@ -21,6 +22,25 @@ async fn reflect(server: &Running, request: MessageRequest) -> MessageResponse {
     let answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
     let answer = answers.into_inner().message().await.unwrap().unwrap();
     answer.message_response.unwrap()
+}
+
+#[tokio::test]
+async fn errors_that_tonic_makes_are_told_like_ours() {
+    let server = Running::start().await;
+    let refused = server.predictions().batch_predict(ask_all(vec!["x".repeat(5 << 20)])).await;
+    assert_refused(&refused.unwrap_err(), Code::ResourceExhausted, "MESSAGE_TOO_LARGE", None);
+
+    // The customer id is a text; as a number its bytes are no message.
+    let mut grpc = tonic::client::Grpc::new(server.channel.clone());
+    let call = async |grpc: &mut tonic::client::Grpc<_>, path: &'static str| {
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<u64, pb::GetPredictionResponse>::default();
+        grpc.unary(tonic::Request::new(7u64), path.parse().unwrap(), codec).await.unwrap_err()
+    };
+    let refused = call(&mut grpc, "/habitus.v1.PredictionService/GetPrediction").await;
+    assert_refused(&refused, Code::InvalidArgument, "UNREADABLE_MESSAGE", None);
+    let refused = call(&mut grpc, "/habitus.v1.PredictionService/Dance").await;
+    assert_refused(&refused, Code::Unimplemented, "UNKNOWN_METHOD", None);
 }
 
 #[tokio::test]
