@@ -2,6 +2,7 @@
 
 mod drain;
 mod models;
+mod parity;
 mod predictions;
 mod running;
 mod tools;
