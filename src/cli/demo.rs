@@ -119,27 +119,39 @@ fn document(
     answer: &pb::GetPredictionResponse,
     address: SocketAddr,
 ) -> serde_json::Value {
-    let rows = answer_rows(answer).into_iter();
     json!({
         "version": run.published.manifest.version,
         "segments": run.trained.version.segment.catalogue,
         "evaluation": run.trained.evaluation,
         "address": address.to_string(),
-        "answer": rows.collect::<serde_json::Map<_, _>>(),
+        "answer": answer_json(answer),
     })
 }
 
-fn answer_table(answer: &pb::GetPredictionResponse) -> Table {
-    let mut table = Table::new(&["field", "answer"]);
-    for (field, value) in answer_rows(answer) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        table.row(vec![field, value]);
-    }
-    table
+fn answer_json(answer: &pb::GetPredictionResponse) -> serde_json::Value {
+    let prediction = answer.prediction.clone().unwrap_or_default();
+    let segment = prediction.segment.unwrap_or_default();
+    let value = prediction.value.unwrap_or_default();
+    let churn = prediction.churn.unwrap_or_default();
+    json!({
+        "customer_id": prediction.customer_id,
+        "model_version": prediction.model_version,
+        "segment_id": segment.segment_id,
+        "segment_name": segment.segment_name,
+        "segment_probability": segment.probability,
+        "ltv": value.ltv,
+        "ltv_low": value.ltv_low,
+        "ltv_high": value.ltv_high,
+        "currency": value.currency_code,
+        "churn_probability": churn.probability,
+        "churn_percentile": churn.percentile,
+        "horizon_days": churn.horizon_days,
+        "request_id": answer.request_id,
+    })
 }
 
 /// The answer's fields as they came over the wire.
-fn answer_rows(answer: &pb::GetPredictionResponse) -> Vec<(String, serde_json::Value)> {
+fn answer_table(answer: &pb::GetPredictionResponse) -> Table {
     let prediction = answer.prediction.clone().unwrap_or_default();
     let segment = prediction.segment.unwrap_or_default();
     let value = prediction.value.unwrap_or_default();
@@ -147,19 +159,22 @@ fn answer_rows(answer: &pb::GetPredictionResponse) -> Vec<(String, serde_json::V
     let reasons = churn.reasons.iter().map(|reason| {
         format!("{} {} ({:+.2} log-odds)", reason.feature, number(reason.value, 2), reason.log_odds)
     });
-    let ltv = value.ltv.map(money).unwrap_or_default();
-    let bounds = [value.ltv_low, value.ltv_high].map(|bound| bound.map(money).unwrap_or_default());
-    let rows = [
-        ("model_version", json!(prediction.model_version)),
-        ("segment_id", json!(segment.segment_id)),
-        ("segment_name", json!(segment.segment_name)),
-        ("segment_probability", json!(number(segment.probability, 3))),
-        ("ltv", json!(format!("{ltv} {} within {} days", value.currency_code, value.horizon_days))),
-        ("ltv_low .. ltv_high", json!(bounds.join(" .. "))),
-        ("churn_probability", json!(number(churn.probability, 4))),
-        ("churn_percentile", json!(number(churn.percentile, 4))),
-        ("reasons", json!(reasons.collect::<Vec<_>>().join(", "))),
-        ("request_id", json!(answer.request_id)),
-    ];
-    rows.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()
+    let amount = |amount: Option<f64>| amount.map(money).unwrap_or_default();
+    let (currency, days) = (value.currency_code, value.horizon_days);
+    let mut table = Table::new(&["field", "answer"]);
+    for (field, value) in [
+        ("model_version", prediction.model_version),
+        ("segment_id", segment.segment_id),
+        ("segment_name", segment.segment_name),
+        ("segment_probability", number(segment.probability, 3)),
+        ("ltv", format!("{} {currency} within {days} days", amount(value.ltv))),
+        ("ltv_low .. ltv_high", [amount(value.ltv_low), amount(value.ltv_high)].join(" .. ")),
+        ("churn_probability", number(churn.probability, 4)),
+        ("churn_percentile", number(churn.percentile, 4)),
+        ("reasons", reasons.collect::<Vec<_>>().join(", ")),
+        ("request_id", answer.request_id.clone()),
+    ] {
+        table.row(vec![field.to_owned(), value]);
+    }
+    table
 }

@@ -169,6 +169,7 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
 fn promote(registry: &Registry, version: &str, global: &Global) -> anyhow::Result<()> {
     let (name, reference) = version
         .split_once('@')
+        .filter(|(name, reference)| !name.is_empty() && !reference.is_empty())
         .ok_or_else(|| Refusal::ModelReference { text: version.to_owned() })?;
     let artefact = registry.load(name, reference)?;
     registry.set_alias(name, PRODUCTION, &artefact.manifest.version, clock::now())?;

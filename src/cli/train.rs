@@ -118,8 +118,10 @@ impl Run {
         let manifest = &self.published.manifest;
         let version = &self.trained.version;
         let (churn, value) = report::trial_tables(&self.trained.evaluation);
+        let replaced: String =
+            report::replacements(version).iter().map(|line| format!("{line}\n")).collect();
         format!(
-            "{}\n{}\n{churn}\n{value}\n{}\n\n{} {}@{}{}\nreport  {}",
+            "{}\n{}\n{churn}\n{value}\n{replaced}{}\n\n{} {}@{}{}\nreport  {}",
             self.validation,
             report::segment_table(&version.segment.catalogue, &version.rules.currency),
             clock_line(&self.trained),

@@ -33,6 +33,9 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Io`].
     pub fn aliases(&self, name: &str) -> Result<BTreeMap<String, String>, RegistryError> {
+        if !super::is_plain_name(name) {
+            return Err(RegistryError::UnknownModel { name: name.to_owned() });
+        }
         let directory = self.alias_directory(name);
         let mut aliases = BTreeMap::new();
         let entries = match fs::read_dir(&directory) {
@@ -81,6 +84,7 @@ impl Registry {
         alias: &str,
         at: Timestamp,
     ) -> Result<String, RegistryError> {
+        let current = self.aliases(name)?.remove(alias);
         let mut past: Vec<String> = Vec::new();
         for change in self.history(name)?.into_iter().filter(|change| change.alias == alias) {
             match change.action {
@@ -88,8 +92,7 @@ impl Registry {
                 Action::RollBack => drop(past.pop()),
             }
         }
-        let current = self.aliases(name)?.remove(alias);
-        // A change that was noted but never made, or made twice, is no step to go back.
+        // The current version may stand in the history twice, or not at all after a crash.
         if let Some(now) = past.iter().rposition(|version| Some(version) == current.as_ref()) {
             past.truncate(now);
         }
@@ -110,15 +113,15 @@ impl Registry {
         Ok(version)
     }
 
-    /// The history is written first: should the process die in between, it tells of a change that
-    /// did not happen rather than hide one that did.
+    /// The alias moves first: should the process die in between, the history lacks a change that
+    /// `roll_back` can do without, rather than tell of one that was never made.
     fn change(&self, name: &str, change: Change) -> Result<(), RegistryError> {
         let directory = self.alias_directory(name);
         fs::create_dir_all(&directory).map_err(io(&directory))?;
         let path = directory.join(HISTORY);
         let line = serde_json::to_string(&change).map_err(|error| damaged(&path, &error))?;
-        files::append(&path, &line)?;
-        files::replace(&directory.join(&change.alias), format!("{}\n", change.version).as_bytes())
+        files::replace(&directory.join(&change.alias), format!("{}\n", change.version).as_bytes())?;
+        files::append(&path, &line)
     }
 
     fn history(&self, name: &str) -> Result<Vec<Change>, RegistryError> {

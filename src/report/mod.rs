@@ -4,4 +4,4 @@ mod table;
 mod version;
 
 pub use table::{Table, money, number, percent};
-pub use version::{segment_table, training_report, trial_tables};
+pub use version::{replacements, segment_table, training_report, trial_tables};

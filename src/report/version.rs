@@ -4,7 +4,7 @@ use super::table::{Table, money, number, percent};
 use habitus_engine::domain::Currency;
 use habitus_engine::segments::Segment;
 use habitus_engine::training::{ChurnMetrics, Evaluation, Trained, Trial, ValueMetrics};
-use habitus_engine::version::Replaced;
+use habitus_engine::version::{ModelVersion, Replaced};
 use std::fmt::Write;
 
 /// One line per segment.
@@ -163,15 +163,23 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     }
     push_line(&mut report, &churn.to_string());
     push_line(&mut report, &value.to_string());
-    for (head, replaced) in
-        [("churn", &version.forecast.churn.replaced), ("value", &version.forecast.value.replaced)]
-    {
-        if let Some(Replaced { family, by, reason }) = replaced {
-            push_line(&mut report, &format!("- **{head}**: {family} gave way to {by}: {reason}."));
-        }
+    for line in replacements(version) {
+        push_line(&mut report, &format!("- {line}"));
     }
     push_line(&mut report, &format!("\n## Rows\n\n```text\n{rows}\n```"));
     report
+}
+
+/// The heads that gave way to a baseline, and why; a line each.
+pub fn replacements(version: &ModelVersion) -> Vec<String> {
+    let forecast = &version.forecast;
+    [("churn", &forecast.churn.replaced), ("value", &forecast.value.replaced)]
+        .into_iter()
+        .filter_map(|(head, replaced)| {
+            let Replaced { family, by, reason } = replaced.as_ref()?;
+            Some(format!("{head}: {family} gave way to {by}: {reason}"))
+        })
+        .collect()
 }
 
 fn push_line(report: &mut String, line: &str) {

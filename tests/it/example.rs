@@ -69,7 +69,9 @@ fn a_bare_serve_answers_for_the_example_and_ends_on_sigterm() {
 fn the_demo_goes_all_the_way() {
     let document = Run::new("demo").arg("--exit").json();
     assert!(document["segments"].as_array().unwrap().len() > 1);
-    assert!(document["answer"]["churn_probability"].as_str().unwrap().parse::<f64>().is_ok());
+    let churn = document["answer"]["churn_probability"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&churn));
+    assert!(document["answer"]["ltv_low"].as_f64() <= document["answer"]["ltv_high"].as_f64());
     for (head, baseline) in [("churn", "recency"), ("value", "naive_rate")] {
         let trials = document["evaluation"][head].as_array().unwrap();
         assert!(trials.iter().any(|trial| trial["family"] == baseline), "{head}");
@@ -91,4 +93,22 @@ fn the_examples_log_is_what_its_configuration_reads() {
     assert_eq!(report["customers"], 2_357);
     assert_eq!(report["rows"]["counts"]["rejected"].as_object().unwrap().len(), 0);
     assert!(report["rows"]["counts"]["after_as_of"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn the_documents_speak_of_the_version_that_ships() {
+    let registry = Registry::open(&root().join("models"));
+    let shipped = registry.resolve("example", PRODUCTION).unwrap();
+    let mut told = 0;
+    for file in ["README.md", "docs/artifact.md", "docs/operations.md"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        for (at, _) in text.match_indices("1998-06-30-") {
+            assert!(
+                text[at..].starts_with(&shipped),
+                "{file} names another version than {shipped}"
+            );
+            told += 1;
+        }
+    }
+    assert!(told > 0);
 }

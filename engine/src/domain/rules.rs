@@ -106,8 +106,12 @@ pub enum Repair {
     LocalTimeAdjusted,
     #[error("the quantity cannot be read and was left out")]
     QuantityDropped,
+    #[error("the quantity was rounded half-even to thousandths")]
+    QuantityRounded,
     #[error("the discount cannot be read and was left out")]
     DiscountDropped,
+    #[error("the discount was rounded half-even to the currency's minor unit")]
+    DiscountRounded,
 }
 
 /// A rule in which a configuration contradicts a model version.
@@ -145,17 +149,19 @@ impl EventRules {
         }
         let kind = self.kind(raw.kind)?;
         let amount = self.amount(raw.amount, kind, &mut repairs)?;
-        let quantity = mended(raw.quantity, |text| decimal::parse(text, QUANTITY_DIGITS))
-            .unwrap_or_else(|| {
-                repairs.push(Repair::QuantityDropped);
-                None
-            });
-        let discount = mended(raw.discount, |text| decimal::parse(text, self.currency.digits))
-            .unwrap_or_else(|| {
-                repairs.push(Repair::DiscountDropped);
-                None
-            })
-            .map(Money);
+        let quantity = optional(
+            raw.quantity,
+            QUANTITY_DIGITS,
+            [Repair::QuantityDropped, Repair::QuantityRounded],
+            &mut repairs,
+        );
+        let discount = optional(
+            raw.discount,
+            self.currency.digits,
+            [Repair::DiscountDropped, Repair::DiscountRounded],
+            &mut repairs,
+        );
+        let discount = discount.map(Money);
         let day = self.zone.day_of(time.at);
         let details = details(raw);
         Ok(Accepted {
@@ -233,14 +239,25 @@ impl EventRules {
     }
 }
 
-/// `Some(None)` for an absent field, `None` for one that cannot be read.
-fn mended(
+/// An optional number: absent where the field is, left out and told where it cannot be read, and
+/// rounded and told where it is too fine.
+fn optional(
     text: Option<&str>,
-    parse: impl Fn(&str) -> Result<(i64, bool), DecimalError>,
-) -> Option<Option<i64>> {
-    match text.map(str::trim) {
-        None | Some("") => Some(None),
-        Some(text) => parse(text).ok().map(|(units, _)| Some(units)),
+    digits: u8,
+    [dropped, rounded]: [Repair; 2],
+    repairs: &mut Vec<Repair>,
+) -> Option<i64> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+    match decimal::parse(text, digits) {
+        Ok((units, false)) => Some(units),
+        Ok((units, true)) => {
+            repairs.push(rounded);
+            Some(units)
+        }
+        Err(_) => {
+            repairs.push(dropped);
+            None
+        }
     }
 }
 
@@ -308,6 +325,10 @@ mod tests {
         let accepted = rules().read(&raw, Timestamp(i64::MAX)).unwrap();
         assert_eq!(accepted.repairs, [Repair::QuantityDropped, Repair::DiscountDropped]);
         assert_eq!((accepted.event.quantity, accepted.event.discount), (None, None));
+        let raw = RawEvent { quantity: Some("1.23456"), discount: Some("0.005"), ..raw };
+        let accepted = rules().read(&raw, Timestamp(i64::MAX)).unwrap();
+        assert_eq!(accepted.repairs, [Repair::QuantityRounded, Repair::DiscountRounded]);
+        assert_eq!(accepted.event.quantity, Some(1_235));
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl fmt::Display for Day {
 /// The instant at which a question is asked, in event time, and its calendar day. Nothing later may
 /// matter to the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AsOf {
     pub at: Timestamp,
     pub day: Day,

@@ -45,6 +45,7 @@ pub struct Fit<M> {
 
 /// How a fit went. Non-convergence is always told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Diagnostics {
     pub converged: bool,
     /// Iterations of the winning run; absent where the solver does not tell.

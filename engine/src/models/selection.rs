@@ -20,6 +20,7 @@ pub enum Family {
 
 /// Hyperparameters of the segmentation: the family, its solver's settings and how many clusters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SegmentationParams {
     pub family: Family,
     /// The least and the largest number of clusters; equal where the number is fixed.
@@ -33,6 +34,7 @@ pub struct SegmentationParams {
 
 /// One number of clusters that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Candidate {
     pub k: usize,
     /// Sum of squared distances; k-means only.

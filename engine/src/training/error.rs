@@ -11,7 +11,10 @@ use thiserror::Error;
 pub enum TrainError {
     #[error("no usable event lies at or before the as-of {as_of}")]
     NoEvents { as_of: Day },
-    #[error("nobody can be scored at the cut-off {cutoff}; `model.min_age_days` may be too large")]
+    #[error(
+        "nobody can be scored at the cut-off {cutoff}; `model.min_age_days` may be too large, or \
+         `model.lost_after_days` too small"
+    )]
     NobodyAt { cutoff: Day },
     #[error(transparent)]
     Clock(#[from] ClockError),

@@ -131,8 +131,9 @@ fn quiet_note(histories: &[History], clock: Clock, as_of: AsOf) -> Option<String
 
 /// What besides seed and events makes one segmentation another, so that its segments get other ids.
 fn segmentation_of(settings: &TrainingSettings) -> String {
-    let parts = (&settings.spec, &settings.segmentation, &settings.segment_features);
-    sha256(format!("{parts:?}").as_bytes())
+    let TrainingSettings { spec, segmentation, segment_features, eligibility, .. } = settings;
+    let parts = serde_json::json!([spec, segmentation, segment_features, eligibility.min_age_days]);
+    sha256(parts.to_string().as_bytes())
 }
 
 type Forecasted = (Forecast, Vec<Trial<ChurnMetrics>>, Vec<Trial<ValueMetrics>>);
@@ -149,6 +150,9 @@ fn forecast(
     progress("heads: fit, calibrate, measure");
     let stages = stages(histories, settings, plan, clock, as_of)?;
     let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
+    if not_lost[2].n_customers() == 0 {
+        return Err(TrainError::NobodyAt { cutoff: clock.measure });
+    }
     let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
     let encoder = Encoder::fit(&settings.spec, &[], &stages[2].raw)?;
     let (value, value_trials) = value::head(
