@@ -33,6 +33,8 @@ pub enum Refusal {
     NoUsableRow { rows: String },
     #[error("no usable event lies at or before the as-of {as_of}")]
     AsOfTooEarly { as_of: String },
+    #[error("the version is not what its log gives: `{part}` differs")]
+    Differs { part: String },
     #[error("the as-of {as_of} lies in the future")]
     FutureAsOf { as_of: String },
 }
@@ -52,6 +54,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::EventsNeeded { .. }
             | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. } | Refusal::AsOfTooEarly { .. } => DATA,
+            Refusal::Differs { .. } => OTHER,
         });
     }
     if let Some(error) = error.downcast_ref::<IngestError>() {

@@ -79,17 +79,22 @@ pub struct ModelChoice {
 impl ModelChoice {
     /// Finds and loads the version.
     pub fn load(&self, registry: &Registry) -> anyhow::Result<Artefact> {
-        let (name, reference) = match &self.model {
-            None => (only_name(registry)?, PRODUCTION),
-            Some(text) => match text.split_once('@') {
-                Some((name, reference)) if !name.is_empty() && !reference.is_empty() => {
-                    (name.to_owned(), reference)
-                }
-                None if !text.is_empty() => (text.clone(), PRODUCTION),
-                _ => return Err(Refusal::ModelReference { text: text.clone() }.into()),
-            },
+        let (name, reference) = self.named(registry)?;
+        Ok(registry.load(&name, &reference)?)
+    }
+
+    /// The model's name, and the version or alias that is meant.
+    pub fn named(&self, registry: &Registry) -> anyhow::Result<(String, String)> {
+        let Some(text) = &self.model else {
+            return Ok((only_name(registry)?, PRODUCTION.to_owned()));
         };
-        Ok(registry.load(&name, reference)?)
+        match text.split_once('@') {
+            Some((name, reference)) if !name.is_empty() && !reference.is_empty() => {
+                Ok((name.to_owned(), reference.to_owned()))
+            }
+            None if !text.is_empty() => Ok((text.clone(), PRODUCTION.to_owned())),
+            _ => Err(Refusal::ModelReference { text: text.clone() }.into()),
+        }
     }
 }
 

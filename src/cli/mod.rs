@@ -11,6 +11,7 @@ mod progress;
 mod score;
 mod serve;
 mod train;
+mod verify;
 
 use crate::config;
 use clap::{Parser, Subcommand};
@@ -53,6 +54,8 @@ enum Command {
     Features(features::Features),
     /// Answer over gRPC
     Serve(serve::Serve),
+    /// Train a version again from its manifest and compare every part
+    Verify(verify::Verify),
     /// Look after the registry of model versions
     Models(models::Models),
 }
@@ -83,6 +86,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Score(command) => command.run(global),
         Command::Features(command) => command.run(global),
         Command::Serve(command) => command.run(global),
+        Command::Verify(command) => command.run(global),
         Command::Models(command) => command.run(global),
     }
 }

@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub const MANIFEST: &str = "manifest.json";
-const PARAMETERS: &str = "parameters.json";
+pub const PARAMETERS: &str = "parameters.json";
 const METRICS: &str = "metrics.json";
 const REPORT: &str = "report.md";
 
@@ -189,7 +189,7 @@ fn not_json(family: &Path) -> impl FnOnce(serde_json::Error) -> RegistryError {
     move |error| RegistryError::Damaged { path, reason: error.to_string() }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, RegistryError> {
+pub fn read_file(path: &Path) -> Result<Vec<u8>, RegistryError> {
     fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             RegistryError::Damaged { path: path.to_owned(), reason: "it is missing".to_owned() }
@@ -198,7 +198,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, RegistryError> {
     })
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RegistryError> {
+pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RegistryError> {
     serde_json::from_slice(bytes).map_err(|error| RegistryError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),

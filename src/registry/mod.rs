@@ -13,13 +13,17 @@
 
 mod alias;
 mod artefact;
+mod difference;
 mod error;
+mod examine;
 mod files;
 mod manifest;
 
 pub use alias::pointing_at;
 pub use artefact::{Artefact, Draft, Published};
+pub use difference::Difference;
 pub use error::RegistryError;
+pub use examine::Examined;
 pub use manifest::{Manifest, Sealed};
 
 use std::path::{Path, PathBuf};

@@ -4,3 +4,4 @@ mod bad_input;
 mod registry;
 mod reproducible;
 mod score;
+mod verify;
