@@ -62,8 +62,11 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             IngestError::Pattern { .. }
             | IngestError::NoMatch { .. }
             | IngestError::MissingColumn { .. }
-            | IngestError::DuplicateColumn { .. } => USAGE,
-            IngestError::Empty { .. } | IngestError::UnclosedQuote { .. } => DATA,
+            | IngestError::DuplicateColumn { .. }
+            | IngestError::ColumnType { .. } => USAGE,
+            IngestError::Empty { .. }
+            | IngestError::UnclosedQuote { .. }
+            | IngestError::Parquet { .. } => DATA,
             IngestError::Io { .. } => OTHER,
         });
     }

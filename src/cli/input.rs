@@ -49,7 +49,7 @@ pub fn as_of(log: &Log, asked: Option<&str>, rules: &EventRules) -> anyhow::Resu
 /// Which log is read: `--events` and `--customers`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogChoice {
-    /// Event logs (CSV); patterns are expanded
+    /// Event logs: .csv, .ndjson (also .gz, .zst) or .parquet; patterns are expanded
     #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
     events: Vec<String>,
     /// A customers file; arrives with a later version

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 /// Answer over gRPC
 #[derive(Debug, clap::Args)]
 pub struct Serve {
-    /// Event logs (CSV) whose customers are answered for; patterns are expanded
+    /// Event logs whose customers are answered for: .csv, .ndjson (also .gz, .zst) or .parquet
     #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with = "store")]
     events: Vec<String>,
     /// A store of histories; arrives with a later version

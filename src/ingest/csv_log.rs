@@ -6,17 +6,12 @@
 //! would otherwise lose most of itself behind a single rejection.
 
 use super::log::Collector;
+use super::stream::{self, BUFFER_BYTES};
 use super::{Columns, Example, IngestError, Source, excerpt};
 use csv::{ByteRecord, Position, ReaderBuilder};
 use std::io::{self, BufRead, BufReader};
 
-/// How much is read from a file at once.
-const BUFFER_BYTES: usize = 1 << 16;
-
-/// How often progress is told.
-const PROGRESS_BYTES: u64 = 1 << 20;
-
-/// Reads one source into the collector and returns how many bytes it had.
+/// Reads one source into the collector.
 ///
 /// # Errors
 /// [`IngestError`] where the file cannot be read, is empty, or lacks a mapped column.
@@ -25,10 +20,10 @@ pub(super) fn read(
     columns: &Columns,
     collector: &mut Collector<'_>,
     progress: &mut dyn FnMut(u64),
-) -> Result<u64, IngestError> {
+) -> Result<(), IngestError> {
     let file = source.name();
     let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
-    let mut input = BufReader::with_capacity(BUFFER_BYTES, source.open()?);
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, stream::open(source, progress)?);
     let has_crlf = ends_lines_with_crlf(input.fill_buf().map_err(failed)?);
     // The header is read as an ordinary record, because an empty file must be told from one that
     // holds nothing but a header. The reader itself skips a byte order mark.
@@ -37,8 +32,7 @@ pub(super) fn read(
     if !reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
         return Err(IngestError::Empty { file: file.clone() });
     }
-    let layout = columns.locate(&record, &file)?;
-    let mut told = 0;
+    let layout = columns.locate_in(&record, &file)?;
     let mut open_quote = None;
     while reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
         let (line, n_lines) = (line_of(&record, has_crlf), lines_in(&record));
@@ -51,27 +45,23 @@ pub(super) fn read(
             },
         };
         // Should this be the last row, then only an open quotation mark can have taken several lines
-        // into a row that does not fit the header.
-        open_quote = None;
+        // into a row that does not fit the header, or that ends in a line end.
+        let ends_open = record.as_slice().ends_with(b"\n");
+        open_quote = (n_lines > 1 && ends_open).then_some((line, n_lines));
         match layout.raw(&record) {
             Ok(raw) => collector.take(&raw, example),
             Err(rejection) => {
                 collector.reject(rejection, None, example);
-                open_quote = (n_lines > 1).then_some((line, n_lines));
+                if n_lines > 1 {
+                    open_quote = Some((line, n_lines));
+                }
             }
-        }
-        let bytes = reader.position().byte();
-        if bytes - told >= PROGRESS_BYTES {
-            told = bytes;
-            progress(bytes);
         }
     }
     if let Some((line, n_lines)) = open_quote {
         return Err(IngestError::UnclosedQuote { file, line, n_lines });
     }
-    let bytes = reader.position().byte();
-    progress(bytes);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Whether the first line ends with CR LF; the other lines are taken to end alike.

@@ -12,7 +12,7 @@ pub enum IngestError {
     NoMatch { pattern: String },
     #[error("cannot read `{file}`")]
     Io { file: String, source: io::Error },
-    #[error("`{file}` is empty: it has no header")]
+    #[error("`{file}` is empty: it has neither a header nor a row")]
     Empty { file: String },
     #[error(
         "`{file}`: a quotation mark in line {line} is never closed and takes the last {n_lines} lines"
@@ -29,4 +29,11 @@ pub enum IngestError {
         .present.join(", ")
     )]
     DuplicateColumn { file: String, field: &'static str, column: String, present: Vec<String> },
+    #[error("`{file}` cannot be read as Parquet")]
+    Parquet { file: String, source: io::Error },
+    #[error(
+        "`{file}` has the column `{column}`, which should hold the {field}, \
+         in the type {found}, which is no text, number or time"
+    )]
+    ColumnType { file: String, field: &'static str, column: String, found: String },
 }

@@ -22,6 +22,13 @@ pub(super) fn printable(text: &str) -> String {
     }
 }
 
+/// The start of a line; what is not UTF-8 is replaced.
+pub(super) fn line(bytes: &[u8]) -> String {
+    // No character takes more than four bytes, so this much fills the limit.
+    let start = &bytes[..bytes.len().min(4 * (LIMIT + 1))];
+    printable(String::from_utf8_lossy(start).trim_end())
+}
+
 /// A row as its file has it, nearly: what is not UTF-8 is replaced, and quotes stand only where the
 /// fields need them.
 pub(super) fn row(record: &ByteRecord) -> String {
@@ -56,6 +63,13 @@ mod tests {
         let record = ByteRecord::from(vec!["7", "a,b", "c\nd", "\u{1b}[31m"]);
         assert_eq!(row(&record), "7,\"a,b\",\"c\\nd\",\\u{1b}[31m");
         assert_eq!(row(&ByteRecord::from(vec![&b"\xff"[..], &b"x"[..]])), "\u{fffd},x");
+    }
+
+    #[test]
+    fn a_line_is_shown_without_its_end() {
+        assert_eq!(line(b"{\"id\": 7}\r\n"), "{\"id\": 7}");
+        assert_eq!(line(b"\xff\n"), "\u{fffd}");
+        assert_eq!(line("é".repeat(1000).as_bytes()).chars().count(), LIMIT);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use super::{Columns, IngestError, Log, Source, read};
 use habitus_engine::domain::{AsOf, Currency, EventKind, EventRules, Timestamp, Zone};
+use polars::prelude::{DataFrame, IntoColumn, ParquetWriter, Series};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 
 /// 2023-11-14, after every date that the tests accept.
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -44,4 +48,31 @@ pub(super) fn log(text: &str) -> Result<Log, IngestError> {
 pub(super) fn log_of(bytes: &[u8]) -> Result<Log, IngestError> {
     let sources = [Source::Bytes { name: "log.csv".into(), bytes: bytes.to_vec().into() }];
     read(&sources, &columns(), &rules(), NOW, &mut |_| ())
+}
+
+/// The log in a file, whose name says what it is.
+pub(super) fn log_in(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Log, IngestError> {
+    read(&[Source::Path(path.to_owned())], &columns(), &rules(), NOW, progress)
+}
+
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 0).unwrap()
+}
+
+/// Writes columns of equal length as Parquet.
+pub(super) fn parquet(path: &Path, columns: Vec<Series>, rows_per_group: Option<usize>) {
+    let n_rows = columns.first().map_or(0, |series| series.len());
+    let columns = columns.into_iter().map(IntoColumn::into_column).collect();
+    let mut frame = DataFrame::new(n_rows, columns).unwrap();
+    ParquetWriter::new(File::create(path).unwrap())
+        .with_row_group_size(rows_per_group)
+        .set_parallel(false)
+        .finish(&mut frame)
+        .unwrap();
 }

@@ -1,8 +1,9 @@
 //! From logs on disk to validated histories, with an account of every row.
 //!
-//! The way of a row: `source` finds the files, `columns` finds the fields, `csv_log` reads record
-//! by record, `log` hands each row to the event rules and collects what they accept, `report`
-//! counts the rest. A bad row is counted and never fatal; a file that is no log at all stops the run.
+//! The way of a row: `source` finds the files and tells their formats, `stream` unpacks them,
+//! `csv_log`, `ndjson_log` and `parquet_log` read them record by record, `columns` finds the fields,
+//! `log` hands each row to the event rules and collects what they accept, `report` counts the rest.
+//! A bad row is counted and never fatal; a file that is no log at all stops the run.
 //!
 //! What is absent: a clock (the caller passes `now`), the merging of order lines, anything that
 //! looks at a customer. The rules that shape events belong to the engine, so that streamed events
@@ -15,8 +16,11 @@ mod excerpt;
 #[cfg(test)]
 mod fixture;
 mod log;
+mod ndjson_log;
+mod parquet_log;
 mod report;
 mod source;
+mod stream;
 
 pub use columns::Columns;
 pub use error::IngestError;
@@ -25,10 +29,12 @@ pub use report::{Example, IngestReport, RowCounts, Validation};
 pub use source::{Source, sources};
 
 use self::log::Collector;
+use self::source::Format;
 use habitus_engine::domain::{EventRules, Timestamp};
 
 /// Reads all sources into one log. `now` is the clock at the start of the run: a row dated later is
-/// rejected. `progress` hears, from time to time, how many bytes have been read over all sources.
+/// rejected. `progress` hears, from time to time, how many bytes have been read over all sources
+/// (of a compressed file: compressed ones).
 ///
 /// The order of the sources and of their rows does not matter to the histories.
 ///
@@ -44,10 +50,98 @@ pub fn read(
     let mut collector = Collector::new(rules, now);
     let mut bytes_before = 0;
     for source in sources {
-        let bytes = csv_log::read(source, columns, &mut collector, &mut |bytes| {
+        let mut bytes_here = 0;
+        let progress: &mut dyn FnMut(u64) = &mut |bytes| {
+            bytes_here = bytes;
             progress(bytes_before + bytes);
-        })?;
-        bytes_before += bytes;
+        };
+        match source.format() {
+            Format::Csv => csv_log::read(source, columns, &mut collector, progress)?,
+            Format::Ndjson => ndjson_log::read(source, columns, &mut collector, progress)?,
+            Format::Parquet(path) => parquet_log::read(path, columns, &mut collector, progress)?,
+        }
+        bytes_before += bytes_here;
     }
     Ok(collector.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{as_of, gzip, log, log_in, parquet, zstd};
+    use super::{Log, Source};
+    use habitus_engine::domain::{Rejection, Repair, fingerprint};
+    use polars::prelude::{NamedFrom, Series};
+    use std::fs;
+
+    const CSV: &str = "id,date,amount
+1,1997-01-01,12.10
+2,1997-01-02 10:30:00.5,5.005
+,1997-01-02,1
+1,someday,1
+1,1996-12-01T08:00:00+02:00,7
+";
+
+    const NDJSON: &str = r#"{"id": 1, "date": "1997-01-01", "amount": 12.10}
+{"id": "2", "date": "1997-01-02 10:30:00.5", "amount": 5.005, "extra": [1]}
+{"date": "1997-01-02", "amount": 1}
+{"amount": "1", "date": "someday", "id": 1}
+{"id": "\u0031", "date": "1996-12-01T08:00:00+02:00", "amount": "7"}
+"#;
+
+    #[test]
+    fn one_log_in_every_format_gives_the_same_histories() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("a.csv"), CSV).unwrap();
+        fs::write(path("a.csv.gz"), gzip(CSV.as_bytes())).unwrap();
+        fs::write(path("a.csv.zst"), zstd(CSV.as_bytes())).unwrap();
+        fs::write(path("a.jsonl"), NDJSON).unwrap();
+        fs::write(path("a.ndjson.gz"), gzip(NDJSON.as_bytes())).unwrap();
+        fs::write(path("a.ndjson.zst"), zstd(NDJSON.as_bytes())).unwrap();
+        let dates = [
+            "1997-01-01",
+            "1997-01-02 10:30:00.5",
+            "1997-01-02",
+            "someday",
+            "1996-12-01T08:00:00+02:00",
+        ];
+        let series = vec![
+            Series::new("id".into(), &[Some(1i64), Some(2), None, Some(1), Some(1)][..]),
+            Series::new("amount".into(), &[12.10f64, 5.005, 1.0, 1.0, 7.0][..]),
+            Series::new("date".into(), &dates[..]),
+        ];
+        parquet(&path("a.parquet"), series, None);
+
+        let expected = log(CSV).unwrap();
+        let end = as_of("1997-12-31");
+        let lines = |log: &Log| {
+            let validation = log.validation(end);
+            [
+                validation.rejected_examples[&Rejection::MissingCustomer][0].line,
+                validation.rejected_examples[&Rejection::UnreadableTime][0].line,
+                validation.repaired_examples[&Repair::AmountRounded][0].line,
+            ]
+        };
+        assert_eq!(expected.counts(end).accepted, 3);
+        for name in [
+            "a.csv",
+            "a.csv.gz",
+            "a.csv.zst",
+            "a.jsonl",
+            "a.ndjson.gz",
+            "a.ndjson.zst",
+            "a.parquet",
+        ] {
+            let mut told = 0;
+            let read = log_in(&path(name), &mut |bytes| told = bytes).unwrap();
+            assert_eq!(read.histories, expected.histories, "{name}");
+            assert_eq!(read.counts(end), expected.counts(end), "{name}");
+            let (ours, theirs) = (&read.histories, &expected.histories);
+            assert_eq!(fingerprint(ours, end), fingerprint(theirs, end), "{name}");
+            // A CSV file has a header before its rows.
+            let first = if name.contains("csv") { 1 } else { 0 };
+            assert_eq!(lines(&read), [3, 4, 2].map(|line| line + first), "{name}");
+            assert_eq!(Some(told), Source::Path(path(name)).size(), "{name}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub struct RowCounts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
     pub file: String,
-    /// The line on which the row starts, counted from 1.
+    /// The line on which the row starts, or the number of a Parquet row, counted from 1.
     pub line: u64,
     /// The row, shortened, without control characters.
     pub text: String,

@@ -3,6 +3,7 @@
 use super::IngestError;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,21 @@ pub enum Source {
     Path(PathBuf),
     /// A log in memory, such as the one compiled in for the demonstration.
     Bytes { name: String, bytes: Cow<'static, [u8]> },
+}
+
+/// How a log writes its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format<'s> {
+    Csv,
+    Ndjson,
+    Parquet(&'s Path),
+}
+
+/// How a text log is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
 }
 
 impl Source {
@@ -35,6 +51,36 @@ impl Source {
         }
     }
 
+    /// Its format by the name of the file, where an ending that names a compression is passed over.
+    /// What names no other is CSV.
+    pub(super) fn format(&self) -> Format<'_> {
+        let Source::Path(path) = self else {
+            return Format::Csv;
+        };
+        let name = match self.compression() {
+            Some(_) => path.file_stem().map(Path::new),
+            None => Some(path.as_path()),
+        };
+        match name.and_then(ending).as_deref() {
+            Some("ndjson" | "jsonl") => Format::Ndjson,
+            Some("parquet") => Format::Parquet(path),
+            _ => Format::Csv,
+        }
+    }
+
+    /// Its compression by the last ending of its name.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        let Source::Path(path) = self else {
+            return None;
+        };
+        match ending(path)?.as_str() {
+            "gz" => Some(Compression::Gzip),
+            "zst" | "zstd" => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
+
+    /// Its bytes as they are stored.
     pub(super) fn open(&self) -> Result<Box<dyn Read + '_>, IngestError> {
         match self {
             Source::Path(path) => match File::open(path) {
@@ -44,6 +90,10 @@ impl Source {
             Source::Bytes { bytes, .. } => Ok(Box::new(&bytes[..])),
         }
     }
+}
+
+fn ending(name: &Path) -> Option<String> {
+    name.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase)
 }
 
 /// The files that match any of the patterns, sorted by path. A file that several patterns or links
@@ -127,6 +177,28 @@ mod tests {
             assert_eq!(error.to_string(), format!("no file matches `{pattern}`"));
         }
         assert!(matches!(sources(&["a***".into()]), Err(IngestError::Pattern { .. })));
+    }
+
+    #[test]
+    fn the_name_gives_the_format_and_the_compression() {
+        let gzip = Some(Compression::Gzip);
+        let zstd = Some(Compression::Zstd);
+        for (name, format, compression) in [
+            ("log.csv", Format::Csv, None),
+            ("log", Format::Csv, None),
+            ("log.txt", Format::Csv, None),
+            ("2024.01.CSV.GZ", Format::Csv, gzip),
+            ("log.zst", Format::Csv, zstd),
+            ("log.ndjson", Format::Ndjson, None),
+            ("log.jsonl.zst", Format::Ndjson, zstd),
+            ("log.ndjson.gz", Format::Ndjson, gzip),
+            ("log.parquet", Format::Parquet(Path::new("log.parquet")), None),
+        ] {
+            let source = Source::Path(PathBuf::from(name));
+            assert_eq!((source.format(), source.compression()), (format, compression), "{name}");
+        }
+        let bytes = Source::Bytes { name: "log.ndjson.gz".into(), bytes: Cow::Borrowed(b"") };
+        assert_eq!((bytes.format(), bytes.compression()), (Format::Csv, None));
     }
 
     #[test]

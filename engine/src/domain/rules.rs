@@ -53,7 +53,7 @@ pub struct Accepted {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Rejection {
-    #[error("the row does not have the header's number of fields")]
+    #[error("the row does not have the form of its log")]
     Ragged,
     #[error("the row is not valid UTF-8")]
     NotUtf8,
