@@ -1,12 +1,14 @@
 //! The only reader of settings: compiled-in defaults, then a file, then the environment, then
 //! flags. What comes out has no impossible values.
 
-use crate::ingest::Columns;
+use crate::ingest::{Columns, Memory};
 use crate::registry::is_plain_name;
-use habitus_engine::domain::{Currency, EventKind, EventRules, Seed, TimeError, Zone};
-use habitus_engine::features::{Feature, FeatureSpec, Measure, SpecError, purchases};
+use habitus_engine::domain::{
+    AmountIs, Currency, Duplicates, EventKind, EventRules, KindRule, Seed, TimeError, Zone,
+};
+use habitus_engine::features::{Feature, FeatureSpec, SpecError, purchases};
 use habitus_engine::models::selection::{Family, SegmentationParams};
-use habitus_engine::training::TrainingSettings;
+use habitus_engine::training::{GateParams, TrainingSettings};
 use habitus_engine::version::Eligibility;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -24,7 +26,11 @@ pub const LOG_VARIABLE: &str = "HABITUS_LOG";
 pub struct Config {
     pub name: String,
     pub columns: Columns,
+    /// The share of rejected rows, in `[0, 1]`, beyond which a log is refused.
+    pub max_rejected_share: f64,
     pub training: TrainingSettings,
+    pub gate: GateParams,
+    pub memory: Memory,
     pub models: PathBuf,
     pub listen: SocketAddr,
 }
@@ -37,6 +43,7 @@ pub struct Overrides {
     pub horizon_days: Option<u32>,
     pub models: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
+    pub memory_mb: Option<u64>,
 }
 
 /// Why there are no settings.
@@ -108,6 +115,8 @@ struct RawConfig {
     model: RawModel,
     segments: RawSegments,
     features: RawFeatures,
+    gate: GateParams,
+    memory: RawMemory,
     registry: RawRegistry,
     serve: RawServe,
 }
@@ -121,6 +130,11 @@ struct RawData {
     default_kind: EventKind,
     time_format: Option<String>,
     kinds: BTreeMap<String, EventKind>,
+    kind_rules: Vec<KindRule>,
+    amount_is: AmountIs,
+    merge_orders: bool,
+    duplicates: Duplicates,
+    max_rejected_share: f64,
     columns: Columns,
 }
 
@@ -132,6 +146,14 @@ struct RawModel {
     horizon_days: u32,
     min_age_days: u32,
     lost_after_days: Option<u32>,
+    max_customers: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMemory {
+    limit_mb: u64,
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,10 +162,13 @@ struct RawSegments {
     family: Family,
     k: RawK,
     features: Vec<String>,
+    small_below: u64,
+    names: BTreeMap<String, String>,
     n_init: u32,
     max_iter: u32,
     tol: f64,
     reg_covar: f64,
+    warm_start: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,6 +213,10 @@ struct RawServe {
 
 /// A decade: longer horizons are no forecast, and days must fit the calendar.
 const MOST_DAYS: u32 = 3_660;
+/// Training holds these customers in memory.
+const MOST_CUSTOMERS: u64 = 10_000_000;
+/// Below this the program itself is larger than the rows.
+const LEAST_MEMORY_MB: u64 = 50;
 /// Past this many clusters nobody can name them, and a typing error is likelier.
 const MOST_CLUSTERS: usize = 1_000;
 
@@ -209,18 +238,26 @@ impl RawConfig {
         refuse(min_age_days > MOST_DAYS, "model.min_age_days", || {
             format!("{min_age_days} days are not possible; 0 to {MOST_DAYS} are")
         })?;
+        let max_customers = self.model.max_customers;
+        refuse(!(1_000..=MOST_CUSTOMERS).contains(&max_customers), "model.max_customers", || {
+            format!("{max_customers} is not possible; 1000 to {MOST_CUSTOMERS} are")
+        })?;
         let spec = self.features.spec()?;
         let segmentation = self.segments.params()?;
-        for (measure, mapped) in [
-            (Measure::Quantity, &self.data.columns.quantity),
-            (Measure::Discount, &self.data.columns.discount),
+        check_columns(&spec, &self.data)?;
+        let max_rejected_share = self.data.max_rejected_share;
+        for (key, share) in [
+            ("data.max_rejected_share", max_rejected_share),
+            ("gate.most_relabelled", self.gate.most_relabelled),
         ] {
-            if let Some(feature) = spec.0.iter().find(|feature| feature.of == measure) {
-                refuse(mapped.is_none(), "data.columns", || {
-                    format!("feature `{}` needs a column that is not mapped", feature.name)
-                })?;
-            }
+            refuse(!(0.0..=1.0).contains(&share), key, || {
+                format!("{share} is no share; 0 to 1 are")
+            })?;
         }
+        refuse(!(10..=100_000).contains(&self.gate.replicates), "gate.replicates", || {
+            format!("{} is not possible; 10 to 100000 are", self.gate.replicates)
+        })?;
+        let memory = self.memory.check(overrides.memory_mb)?;
         for feature in &self.segments.features {
             refuse(!spec.names().contains(feature), "segments.features", || {
                 format!("`{feature}` is not among the features: {}", spec.names().join(", "))
@@ -229,6 +266,9 @@ impl RawConfig {
         Ok(Config {
             name,
             columns: self.data.columns.clone(),
+            max_rejected_share,
+            gate: self.gate,
+            memory,
             training: TrainingSettings {
                 rules: self.data.rules()?,
                 eligibility: Eligibility {
@@ -240,10 +280,55 @@ impl RawConfig {
                 spec,
                 segmentation,
                 segment_features: self.segments.features,
+                small_below: self.segments.small_below,
+                segment_names: self.segments.names,
+                max_customers,
             },
             models: overrides.models.clone().unwrap_or(self.registry.path),
             listen: overrides.listen.unwrap_or(self.serve.listen),
         })
+    }
+}
+
+/// Refuses features, and an amount, that need a column which is not mapped.
+fn check_columns(spec: &FeatureSpec, data: &RawData) -> Result<(), ConfigError> {
+    let columns = &data.columns;
+    let unmapped = |column: &str| {
+        let mapped = match column {
+            "quantity" => &columns.quantity,
+            "discount" => &columns.discount,
+            "rating" => &columns.rating,
+            "item" => &columns.item,
+            "category" => &columns.category,
+            "channel" => &columns.channel,
+            _ => return false,
+        };
+        mapped.is_none()
+    };
+    for feature in &spec.0 {
+        for column in feature.columns() {
+            refuse(unmapped(column), "data.columns", || {
+                format!(
+                    "feature `{}` needs the column `{column}`, which is not mapped",
+                    feature.name
+                )
+            })?;
+        }
+    }
+    let needs_quantity = data.amount_is == AmountIs::UnitPrice;
+    refuse(needs_quantity && columns.quantity.is_none(), "data.columns", || {
+        "data.amount_is = \"unit_price\" needs the column `quantity`, which is not mapped"
+            .to_owned()
+    })
+}
+
+impl RawMemory {
+    fn check(self, flag: Option<u64>) -> Result<Memory, ConfigError> {
+        let limit_mb = flag.unwrap_or(self.limit_mb);
+        refuse(limit_mb < LEAST_MEMORY_MB, "memory.limit_mb", || {
+            format!("{limit_mb} is not possible; at least {LEAST_MEMORY_MB} are needed")
+        })?;
+        Ok(Memory { limit: limit_mb.saturating_mul(1_000_000), directory: self.directory })
     }
 }
 
@@ -270,6 +355,10 @@ impl RawData {
             time_format: self.time_format,
             default_kind: self.default_kind,
             kinds: self.kinds,
+            kind_rules: self.kind_rules,
+            amount_is: self.amount_is,
+            merge_orders: self.merge_orders,
+            duplicates: self.duplicates,
         })
     }
 }
@@ -313,6 +402,7 @@ impl RawSegments {
             max_iter: self.max_iter,
             tol: self.tol,
             reg_covar: self.reg_covar,
+            warm_start: self.warm_start,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Fits: both segment families on 20,000 scaled rows, and a whole training.
 
-use crate::shop::{settings, shop};
+use crate::shop::{settings, shop, train};
 use habitus_engine::domain::Seed;
 use habitus_engine::features::{Encoder, Plan};
 use habitus_engine::matrix::ScaledMatrix;
@@ -8,7 +8,6 @@ use habitus_engine::models::Estimator;
 use habitus_engine::models::gmm::GmmParams;
 use habitus_engine::models::kmeans::KMeansParams;
 use habitus_engine::models::selection::Family;
-use habitus_engine::training::train;
 
 fn rows() -> ScaledMatrix {
     let settings = settings(Family::Kmeans, 5);
@@ -37,5 +36,5 @@ fn mixture_k8(bencher: divan::Bencher) {
 fn whole_training(bencher: divan::Bencher) {
     let (histories, as_of) = shop(20_000);
     let settings = settings(Family::Kmeans, 5);
-    bencher.bench_local(|| train(&histories, &settings, as_of, &|_| {}).unwrap());
+    bencher.bench_local(|| train(&histories, &settings, as_of));
 }

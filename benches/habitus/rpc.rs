@@ -2,7 +2,7 @@
 
 use crate::shop::{settings, shop, trained};
 use habitus::clock;
-use habitus::ingest::{Columns, RowCounts};
+use habitus::ingest::{Account, Columns};
 use habitus::registry::{Draft, Registry};
 use habitus::rpc::{pb, serve};
 use habitus::serving::{LoadedModel, Serving};
@@ -24,7 +24,8 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
             trained: &trained(Family::GaussianMixture),
             settings: &settings(Family::GaussianMixture, 5),
             as_of,
-            counts: &RowCounts::default(),
+            account: &Account::default(),
+            incumbent: None,
             files: Vec::new(),
             columns: columns(),
             created_at: clock::now(),

@@ -5,20 +5,17 @@ use habitus_engine::domain::{
 };
 use habitus_engine::features::purchases;
 use habitus_engine::models::selection::{Family, SegmentationParams};
-use habitus_engine::training::{Trained, TrainingSettings, train};
+use habitus_engine::training::{self, Input, Population, Trained, TrainingSettings};
 use habitus_engine::version::Eligibility;
 use rand::Rng;
 use std::collections::BTreeMap;
 
 pub fn settings(family: Family, k: usize) -> TrainingSettings {
     TrainingSettings {
-        rules: EventRules {
-            zone: Zone::named("UTC").unwrap(),
-            currency: Currency { code: "EUR".into(), digits: 2 },
-            time_format: None,
-            default_kind: EventKind::Purchase,
-            kinds: BTreeMap::new(),
-        },
+        rules: EventRules::plain(
+            Zone::named("UTC").unwrap(),
+            Currency { code: "EUR".into(), digits: 2 },
+        ),
         eligibility: Eligibility { min_age_days: 0, lost_after_days: None },
         horizon_days: 90,
         seed: Seed(1),
@@ -31,8 +28,12 @@ pub fn settings(family: Family, k: usize) -> TrainingSettings {
             max_iter: 300,
             tol: 1e-3,
             reg_covar: 1e-3,
+            warm_start: false,
         },
         segment_features: Vec::new(),
+        small_below: 0,
+        segment_names: BTreeMap::new(),
+        max_customers: 200_000,
     }
 }
 
@@ -69,5 +70,12 @@ pub fn shop(n: usize) -> (Vec<History>, AsOf) {
 /// A version trained on a small shop.
 pub fn trained(family: Family) -> Trained {
     let (histories, as_of) = shop(3_000);
-    train(&histories, &settings(family, 5), as_of, &|_| {}).unwrap()
+    train(&histories, &settings(family, 5), as_of)
+}
+
+/// Trains on all of a log.
+pub fn train(histories: &[History], settings: &TrainingSettings, as_of: AsOf) -> Trained {
+    let population = Population::of(histories, as_of);
+    let input = Input { histories, population: &population, as_of, predecessor: None };
+    training::train(&input, settings, &|_| {}).unwrap()
 }

@@ -19,5 +19,6 @@ pub mod matrix;
 pub mod models;
 pub mod scoring;
 pub mod segments;
+pub mod simulation;
 pub mod training;
 pub mod version;

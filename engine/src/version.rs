@@ -6,12 +6,12 @@ use crate::matrix::quantile;
 use crate::models::churn::{ChurnModel, Platt};
 use crate::models::selection::Candidate;
 use crate::models::value::{IntervalMap, ValueModel};
-use crate::models::{Diagnostics, SegmentModel};
-use crate::segments::Segment;
+use crate::models::{Diagnostics, Membership, SegmentModel, Segmenter};
+use crate::segments::{Bands, LineageRecord, Segment};
 use serde::{Deserialize, Serialize};
 
 /// The number of the layout below; a reader refuses one that it does not know.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A model version's parameters, as they are saved and as they answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,7 @@ pub struct ModelVersion {
     pub eligibility: Eligibility,
     pub spec: FeatureSpec,
     pub segment: SegmentHead,
+    pub bands: Bands,
     pub forecast: Forecast,
 }
 
@@ -40,14 +41,60 @@ pub struct Eligibility {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentHead {
+    pub by: SegmentBy,
+    /// One entry per cluster, in the model's order.
+    pub catalogue: Vec<Segment>,
+    /// How the segments descend from those of an earlier version, where there was one.
+    pub lineage: Option<Lineage>,
+}
+
+/// What segments are made by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentBy {
+    Clusters(Box<Clusters>),
+    /// Value tiers, where there were too few customers for clusters.
+    Tiers,
+}
+
+/// Learned clusters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clusters {
     /// Fitted at the version's as-of.
     pub encoder: Encoder,
     pub model: SegmentModel,
     pub diagnostics: Diagnostics,
     /// Every number of clusters that was tried.
     pub selection: Vec<Candidate>,
-    /// One entry per cluster, in the model's order.
-    pub catalogue: Vec<Segment>,
+}
+
+/// How the segments of a version descend from those of the incumbent at its training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    pub incumbent: Incumbent,
+    /// Customers that both versions can score at this version's as-of.
+    pub n_common: u64,
+    /// Those of them whom this version puts into another segment than the incumbent does, both
+    /// asked at this version's as-of: they moved because the model changed.
+    pub moved_by_model: u64,
+    /// What `moved_by_model` would be if segments were told by the index of their cluster.
+    pub moved_by_index: u64,
+    /// Customers that the incumbent can score at both versions' as-ofs.
+    pub n_remained: u64,
+    /// Those of them whom the incumbent puts into another segment now than at its own as-of: they
+    /// moved because they changed.
+    pub moved_by_customer: u64,
+    pub records: Vec<LineageRecord>,
+}
+
+/// A version by what it is called and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Incumbent {
+    pub version: String,
+    pub digest: String,
 }
 
 /// The value and churn heads, which share an encoder and a label window.
@@ -104,6 +151,36 @@ pub struct Replaced {
     pub reason: String,
 }
 
+impl SegmentHead {
+    /// The cluster or tier of a customer, by the raw feature row of `(n_features,)` and the lifetime.
+    pub fn assign(&self, bands: &Bands, raw: &[f64], life: &Lifetime) -> Membership {
+        match &self.by {
+            SegmentBy::Clusters(clusters) => {
+                clusters.model.assign(&clusters.encoder.scaled_row(raw))
+            }
+            SegmentBy::Tiers => {
+                Membership { cluster: bands.tier(life) as usize, probability: None }
+            }
+        }
+    }
+
+    /// What the segments are made by, in reports.
+    pub fn family(&self) -> &'static str {
+        match &self.by {
+            SegmentBy::Clusters(clusters) => clusters.model.family(),
+            SegmentBy::Tiers => "tiers",
+        }
+    }
+
+    /// The clusters, where there are any.
+    pub fn clusters(&self) -> Option<&Clusters> {
+        match &self.by {
+            SegmentBy::Clusters(clusters) => Some(clusters),
+            SegmentBy::Tiers => None,
+        }
+    }
+}
+
 impl Eligibility {
     /// Whether a customer whose first event fell on `first` is too young to be answered about.
     pub fn is_too_new(&self, first: Day, as_of: Day) -> bool {
@@ -120,6 +197,19 @@ impl Bridge {
     /// Whether the labels covered less than the horizon.
     pub fn bridged(&self) -> bool {
         self.window_days < self.horizon_days
+    }
+
+    /// Spend within `days`, from spend within the window.
+    pub fn spend_within(&self, days: u32, within_window: f64) -> f64 {
+        within_window * f64::from(days) / f64::from(self.window_days)
+    }
+
+    /// P(no purchase within `days`), from P(no purchase within the window), at constant hazard.
+    pub fn survival_within(&self, days: u32, within_window: f64) -> f64 {
+        if days == self.window_days {
+            return within_window;
+        }
+        libm::pow(within_window, f64::from(days) / f64::from(self.window_days))
     }
 
     fn windows(&self) -> f64 {

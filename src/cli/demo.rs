@@ -2,11 +2,11 @@
 
 use super::Global;
 use super::example;
+use super::input::LogInput;
 use super::output;
 use super::serve::{bind, runtime};
 use super::train;
 use crate::config::{Config, Overrides};
-use crate::ingest;
 use crate::registry::Registry;
 use crate::report::{Table, money, number, segment_table, trial_tables};
 use crate::rpc::{self, pb};
@@ -30,27 +30,31 @@ impl Demo {
         let overrides =
             Overrides { models: Some(directory.path().to_owned()), ..Overrides::default() };
         let config = Config::from_text(example::CONFIG, &overrides)?;
-        let run = train::train(&config, &[example::orders()], None, true, global)?;
+        let sources = [example::orders()];
+        let task =
+            train::Task { config: &config, sources: &sources, as_of: None, incumbent: "none" };
+        let run = task.run(global)?;
 
         let registry = Registry::open(&config.models);
         let model =
             LoadedModel::try_from(registry.load(&config.name, &run.published.manifest.version)?)?;
-        let rules = model.rules().clone();
-        let log = ingest::read(
-            &[example::orders()],
-            &config.columns,
-            &rules,
-            crate::clock::now(),
-            &mut |_| {},
-        )?;
-        let as_of = super::input::as_of(&log, None, &rules)?;
-        let customer = log
-            .histories
+        let input = LogInput {
+            sources: &sources,
+            columns: &config.columns,
+            rules: model.rules(),
+            memory: &config.memory,
+            max_rejected_share: config.max_rejected_share,
+            as_of: None,
+            keep_in: None,
+        };
+        let (log, as_of) = input.read(&Global { quiet: true, ..*global })?;
+        let (histories, _) = log.histories(as_of)?;
+        let customer = histories
             .iter()
             .max_by_key(|history| history.events().len())
             .map(|history| history.customer().to_string())
             .unwrap_or_default();
-        let serving = Arc::new(Serving::new(registry, model, log.histories, as_of));
+        let serving = Arc::new(Serving::new(registry, model, histories, as_of));
 
         runtime(global)?.block_on(async {
             let listener = self.listener(config.listen).await?;

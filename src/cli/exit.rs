@@ -6,6 +6,7 @@ use crate::ingest::IngestError;
 use crate::registry::RegistryError;
 use habitus_engine::domain::{RuleConflict, TimeError};
 use habitus_engine::features::SpecError;
+use habitus_engine::simulation::ShopError;
 use habitus_engine::training::TrainError;
 use std::process::ExitCode;
 use thiserror::Error;
@@ -13,6 +14,7 @@ use thiserror::Error;
 const OTHER: u8 = 1;
 const USAGE: u8 = 2;
 const DATA: u8 = 3;
+const GATE: u8 = 4;
 
 /// What a subcommand itself refuses.
 #[derive(Debug, Error)]
@@ -29,6 +31,11 @@ pub enum Refusal {
         "--events is needed to serve `{model}`; only a version of the bundled example has a log of its own"
     )]
     EventsNeeded { model: String },
+    #[error(
+        "{share:.1} % of the rows were rejected, more than data.max_rejected_share allows \
+         ({most:.1} %):\n{rows}"
+    )]
+    TooManyRejected { share: f64, most: f64, rows: String },
     #[error("no row of the log is usable:\n{rows}")]
     NoUsableRow { rows: String },
     #[error("no usable event lies at or before the as-of {as_of}")]
@@ -53,7 +60,9 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::ModelReference { .. }
             | Refusal::EventsNeeded { .. }
             | Refusal::FutureAsOf { .. } => USAGE,
-            Refusal::NoUsableRow { .. } | Refusal::AsOfTooEarly { .. } => DATA,
+            Refusal::NoUsableRow { .. }
+            | Refusal::TooManyRejected { .. }
+            | Refusal::AsOfTooEarly { .. } => DATA,
             Refusal::Differs { .. } => OTHER,
         });
     }
@@ -67,7 +76,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             IngestError::Empty { .. }
             | IngestError::UnclosedQuote { .. }
             | IngestError::Parquet { .. } => DATA,
-            IngestError::Io { .. } => OTHER,
+            IngestError::Io { .. } | IngestError::Spill { .. } => OTHER,
         });
     }
     if let Some(error) = error.downcast_ref::<TrainError>() {
@@ -86,6 +95,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             RegistryError::UnknownModel { .. }
             | RegistryError::UnknownVersion { .. }
             | RegistryError::NothingToRollBack { .. } => USAGE,
+            RegistryError::GateRefused { .. } => GATE,
             RegistryError::Damaged { .. } | RegistryError::Io { .. } => OTHER,
         });
     }
@@ -102,6 +112,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let usage = error.is::<ConfigError>()
         || error.is::<RuleConflict>()
         || error.is::<TimeError>()
-        || error.is::<SpecError>();
+        || error.is::<SpecError>()
+        || error.is::<ShopError>();
     usage.then_some(USAGE)
 }

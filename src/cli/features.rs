@@ -1,11 +1,14 @@
 //! `habitus features`: the feature matrix as a file for a notebook.
 
 use super::Global;
-use super::input::{self, LogChoice};
+use super::input::{LogChoice, LogInput, MemoryChoice};
 use super::progress::Progress;
+use super::sorted::sorted;
 use crate::config::{Config, Overrides};
-use crate::export::{Column, ColumnKind, Schema, TableWriter};
+use crate::export::{Column, ColumnKind, RunRow, Runs, Schema, TableWriter};
+use crate::ingest::Part;
 use anyhow::Context;
+use habitus_engine::domain::AsOf;
 use habitus_engine::features::Plan;
 use serde_json::json;
 use std::path::PathBuf;
@@ -24,6 +27,8 @@ pub struct Features {
     /// Nothing after this matters: RFC 3339, or a date, which means the end of that day
     #[arg(long, value_name = "T")]
     as_of: String,
+    #[command(flatten)]
+    memory: MemoryChoice,
     /// The file to write: .parquet, .csv or .ndjson
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -32,33 +37,79 @@ pub struct Features {
 impl Features {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
         let sources = self.log.sources()?;
-        let config = Config::load(Some(&self.config), &Overrides::default())?;
+        let config = Config::load(
+            Some(&self.config),
+            &Overrides { memory_mb: self.memory.memory_mb, ..Overrides::default() },
+        )?;
         let settings = &config.training;
         let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
         let columns = [("customer_id".to_owned(), ColumnKind::Text)]
             .into_iter()
             .chain(plan.names().iter().map(|name| (name.clone(), ColumnKind::Float)));
         let mut writer = TableWriter::create(&self.out, Schema::new(columns))?;
-        let log = input::read_log(&sources, &config.columns, &settings.rules, global)?;
-        let as_of = input::as_of(&log, Some(&self.as_of), &settings.rules)?;
-        let progress = Progress::of(log.histories.len() as u64, "features", false, global.quiet);
-        for (chunk, histories) in log.histories.chunks(CHUNK).enumerate() {
-            let table = plan.table(histories, as_of);
-            let ids = table.rows.iter().map(|&row| Some(histories[row].customer().to_string()));
-            let mut batch = vec![Column::Text(ids.collect())];
-            batch.extend((0..plan.names().len()).map(|feature| {
-                let values = table.matrix.rows().map(|row| row[feature]);
-                Column::Float(values.map(|value| Some(value).filter(|v| !v.is_nan())).collect())
-            }));
-            writer.write(batch)?;
-            progress.at(((chunk + 1) * CHUNK) as u64);
+        let input = LogInput {
+            sources: &sources,
+            columns: &config.columns,
+            rules: &settings.rules,
+            memory: &config.memory,
+            max_rejected_share: config.max_rejected_share,
+            as_of: Some(&self.as_of),
+            keep_in: None,
+        };
+        let (log, as_of) = input.read(global)?;
+        let n_features = plan.names().len();
+        let directory = tempfile::tempdir().context("making a temporary directory")?;
+        let made = sorted(
+            &log,
+            as_of,
+            || Ok(Runs::open(directory.path().to_owned())?),
+            |part| rows_of(&plan, part, as_of),
+            "features",
+            global,
+        )?;
+        let progress = Progress::of(made.n_rows, "writing", false, global.quiet);
+        let mut batch: Vec<RunRow> = Vec::with_capacity(CHUNK);
+        let mut n_written = 0;
+        for row in made.rows {
+            batch.push(row?);
+            if batch.len() == CHUNK {
+                writer.write(columns_of(&batch, n_features))?;
+                n_written += batch.len() as u64;
+                progress.at(n_written);
+                batch.clear();
+            }
         }
+        writer.write(columns_of(&batch, n_features))?;
         drop(progress);
         let rows = writer.finish().with_context(|| format!("writing {}", self.out.display()))?;
-        let validation = log.validation(as_of);
+        let validation = log.validation(as_of, &made.counts);
         global.format.print(
             || format!("{validation}\n{rows} customers in {}", self.out.display()),
             || json!({ "out": self.out, "customers": rows, "features": plan.names(), "rows": validation }),
         )
     }
+}
+
+/// A row per customer with an event by the as-of: its features end to end.
+fn rows_of(plan: &Plan, part: &Part, as_of: AsOf) -> Vec<RunRow> {
+    let table = plan.table(&part.histories, as_of);
+    let row = |(&row, values): (&usize, &[f64])| RunRow {
+        key: part.histories[row].customer().as_str().into(),
+        bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    };
+    table.rows.iter().zip(table.matrix.rows()).map(row).collect()
+}
+
+/// The customers' ids and their features, an undefined one being absent.
+fn columns_of(rows: &[RunRow], n_features: usize) -> Vec<Column> {
+    let mut columns =
+        vec![Column::Text(rows.iter().map(|row| Some(row.key.to_string())).collect())];
+    columns.extend((0..n_features).map(|feature| {
+        let value = |row: &RunRow| {
+            let word = row.bytes.chunks_exact(8).nth(feature)?.first_chunk::<8>()?;
+            Some(f64::from_le_bytes(*word)).filter(|value| !value.is_nan())
+        };
+        Column::Float(rows.iter().map(value).collect())
+    }));
+    columns
 }

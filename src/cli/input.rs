@@ -5,45 +5,109 @@ use super::example;
 use super::exit::Refusal;
 use super::progress::Progress;
 use crate::config::Config;
-use crate::ingest::{self, Columns, Log, Source};
+use crate::ingest::{
+    self, Columns, HistoryCounts, IngestError, Log, Memory, Reading, Source, Validation,
+};
 use crate::registry::{Artefact, PRODUCTION, Registry};
-use habitus_engine::domain::{AsOf, EventRules};
-use std::path::PathBuf;
+use habitus_engine::domain::{AsOf, EventRules, Fingerprint, History, Seed};
+use habitus_engine::training::{Population, Sampler};
+use std::path::{Path, PathBuf};
 
-/// Reads the log, with a progress bar over its bytes.
-pub fn read_log(
-    sources: &[Source],
-    columns: &Columns,
-    rules: &EventRules,
-    global: &Global,
-) -> anyhow::Result<Log> {
-    let total = sources.iter().filter_map(Source::size).sum();
-    let progress = Progress::of(total, "reading", true, global.quiet);
-    let log = ingest::read(sources, columns, rules, crate::clock::now(), &mut |bytes| {
-        progress.at(bytes)
-    })?;
-    Ok(log)
+/// How a log is read and what is asked of it.
+#[derive(Debug, Clone, Copy)]
+pub struct LogInput<'a> {
+    pub sources: &'a [Source],
+    pub columns: &'a Columns,
+    pub rules: &'a EventRules,
+    pub memory: &'a Memory,
+    pub max_rejected_share: f64,
+    /// As the user wrote it; the end of the newest event's day where left out.
+    pub as_of: Option<&'a str>,
+    /// Where rows beyond the bound are kept for another run.
+    pub keep_in: Option<&'a Path>,
 }
 
-/// The as-of that was asked for, or the end of the newest accepted event's day. A log without an
-/// event by then is refused with the account of its rows.
-pub fn as_of(log: &Log, asked: Option<&str>, rules: &EventRules) -> anyhow::Result<AsOf> {
-    let Some(newest) = log.default_as_of(&rules.zone) else {
-        let whenever = rules.zone.as_of(crate::clock::now());
-        return Err(Refusal::NoUsableRow { rows: log.validation(whenever).to_string() }.into());
-    };
-    let as_of = match asked {
-        Some(text) => rules.zone.parse_as_of(text)?,
-        None => newest,
-    };
-    // The end of today is fine where the newest event is of today.
-    if as_of.at > newest.at.max(crate::clock::now()) {
-        return Err(Refusal::FutureAsOf { as_of: as_of.at.to_string() }.into());
+impl LogInput<'_> {
+    /// Reads the log, with a progress bar over its bytes. One without a usable row by the as-of, or
+    /// with too many that were rejected, is refused with the account of its rows.
+    pub fn read(&self, global: &Global) -> anyhow::Result<(Log, AsOf)> {
+        let zone = &self.rules.zone;
+        let asked = self.as_of.map(|text| zone.parse_as_of(text)).transpose()?;
+        let now = crate::clock::now();
+        let reading = Reading {
+            columns: self.columns,
+            rules: self.rules,
+            now,
+            as_of: asked,
+            memory: self.memory,
+            keep_in: self.keep_in,
+        };
+        let total = self.sources.iter().filter_map(Source::size).sum();
+        let progress = Progress::of(total, "reading", true, global.quiet);
+        let log = ingest::read(self.sources, &reading, &mut |bytes| progress.at(bytes))?;
+        drop(progress);
+        let as_of = self.check(&log, asked)?;
+        Ok((log, as_of))
     }
-    if log.histories.iter().all(|history| history.until(as_of).is_empty()) {
-        return Err(Refusal::AsOfTooEarly { as_of: as_of.day.to_string() }.into());
+
+    /// The as-of of a log, which must have an event by then and not too many rejected rows.
+    pub fn check(&self, log: &Log, asked: Option<AsOf>) -> anyhow::Result<AsOf> {
+        let zone = &self.rules.zone;
+        let now = crate::clock::now();
+        let rows = || {
+            let counts = HistoryCounts { accepted: log.n_rows(), ..HistoryCounts::default() };
+            log.validation(zone.as_of(now), &counts).to_string()
+        };
+        let Some((span, newest)) = log.span().zip(log.default_as_of(zone)) else {
+            return Err(Refusal::NoUsableRow { rows: rows() }.into());
+        };
+        let share = log.rejected_share();
+        if share > self.max_rejected_share {
+            let (share, most) = (100.0 * share, 100.0 * self.max_rejected_share);
+            return Err(Refusal::TooManyRejected { share, most, rows: rows() }.into());
+        }
+        let as_of = asked.unwrap_or(newest);
+        // The end of today is fine where the newest event is of today.
+        if as_of.at > newest.at.max(now) {
+            return Err(Refusal::FutureAsOf { as_of: as_of.at.to_string() }.into());
+        }
+        if span.oldest > as_of.at {
+            return Err(Refusal::AsOfTooEarly { as_of: as_of.day.to_string() }.into());
+        }
+        Ok(as_of)
     }
-    Ok(as_of)
+}
+
+/// The customers that training looks at.
+pub struct Drawn {
+    pub histories: Vec<History>,
+    pub population: Population,
+    pub validation: Validation,
+}
+
+/// Draws at most `most` customers of a log, and accounts for its rows on the way.
+pub fn draw(
+    log: &Log,
+    as_of: AsOf,
+    most: u64,
+    seed: Seed,
+    global: &Global,
+) -> anyhow::Result<Drawn> {
+    let progress = Progress::of(log.n_rows(), "histories", false, global.quiet);
+    let mut sampler = Sampler::new(usize::try_from(most)?, seed, as_of);
+    let mut counts = HistoryCounts::default();
+    log.each_part(
+        as_of,
+        |part| (Fingerprint::of(&part.histories, as_of), part),
+        |_, (fingerprint, part)| {
+            counts += part.counts;
+            progress.at(counts.accepted + counts.after_as_of);
+            sampler.see(part.histories, fingerprint);
+            Ok::<_, IngestError>(())
+        },
+    )?;
+    let (histories, population) = sampler.finish();
+    Ok(Drawn { histories, population, validation: log.validation(as_of, &counts) })
 }
 
 /// Which log is read: `--events` and `--customers`.
@@ -55,6 +119,14 @@ pub struct LogChoice {
     /// A customers file; arrives with a later version
     #[arg(long, value_name = "FILE")]
     customers: Option<PathBuf>,
+}
+
+/// How much memory a run may take: `--memory-mb`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct MemoryChoice {
+    /// The bound for rows and histories; what is beyond it waits on disk
+    #[arg(long, value_name = "MB")]
+    pub memory_mb: Option<u64>,
 }
 
 impl LogChoice {

@@ -10,6 +10,8 @@ mod output;
 mod progress;
 mod score;
 mod serve;
+mod simulate;
+mod sorted;
 mod train;
 mod verify;
 
@@ -58,6 +60,8 @@ enum Command {
     Verify(verify::Verify),
     /// Look after the registry of model versions
     Models(models::Models),
+    /// Write a log of simulated customers to a file
+    Simulate(simulate::Simulate),
 }
 
 /// Runs a parsed command and turns its end into an exit code: 0 done, 2 bad usage or
@@ -88,5 +92,6 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Serve(command) => command.run(global),
         Command::Verify(command) => command.run(global),
         Command::Models(command) => command.run(global),
+        Command::Simulate(command) => command.run(global),
     }
 }

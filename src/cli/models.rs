@@ -6,8 +6,8 @@ use super::input::ModelChoice;
 use super::output;
 use crate::clock;
 use crate::config::{Config, Overrides};
-use crate::registry::{Manifest, PRODUCTION, Registry, pointing_at};
-use crate::report::{Table, segment_table};
+use crate::registry::{Artefact, Manifest, PRODUCTION, Registry, pointing_at};
+use crate::report::{self, Table, VersionDiff, segment_table};
 use clap::Subcommand;
 use serde_json::json;
 use std::path::PathBuf;
@@ -33,17 +33,25 @@ enum Action {
         #[command(flatten)]
         choice: ModelChoice,
     },
-    /// Two versions side by side; arrives with a later version
-    #[command(hide = true)]
+    /// Two versions side by side: metrics, segments and how the features moved
     Diff {
-        #[arg(num_args = 0.., trailing_var_arg = true, allow_hyphen_values = true)]
-        versions: Vec<String>,
+        /// NAME@VERSION, or NAME@ALIAS
+        #[arg(value_name = "A")]
+        a: String,
+        /// The same
+        #[arg(value_name = "B")]
+        b: String,
+        #[arg(long, value_name = "DIR")]
+        models: Option<PathBuf>,
     },
-    /// Make a version the production version
+    /// Make a version the production version, if the gate lets it
     Promote {
         /// NAME@VERSION
         #[arg(value_name = "NAME@VERSION")]
         version: String,
+        /// Whatever the gate says; the registry keeps what was overruled
+        #[arg(long)]
+        force: bool,
         #[arg(long, value_name = "DIR")]
         models: Option<PathBuf>,
     },
@@ -61,8 +69,10 @@ impl Models {
         match &self.action {
             Action::List { models, name } => list(&open(models)?, name.as_deref(), global),
             Action::Show { choice } => show(choice, global),
-            Action::Diff { .. } => Err(Refusal::NotYet { flag: "models diff" }.into()),
-            Action::Promote { version, models } => promote(&open(models)?, version, global),
+            Action::Diff { a, b, models } => diff(&open(models)?, [a, b], global),
+            Action::Promote { version, force, models } => {
+                promote(&open(models)?, version, *force, global)
+            }
             Action::Rollback { name, models } => {
                 let registry = open(models)?;
                 let version = registry.roll_back(name, PRODUCTION, clock::now())?;
@@ -135,7 +145,9 @@ fn list(registry: &Registry, only: Option<&str>, global: &Global) -> anyhow::Res
 }
 
 fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
-    let artefact = choice.load(&open(&choice.models)?)?;
+    let registry = open(&choice.models)?;
+    let artefact = choice.load(&registry)?;
+    let gate = registry.verdict(&artefact.manifest.name, &artefact.manifest.version)?;
     let (manifest, version) = (&artefact.manifest, &artefact.version);
     global.format.print(
         || {
@@ -145,12 +157,17 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
                 ("model", format!("{}@{}", manifest.name, manifest.version)),
                 ("digest", manifest.digest.clone()),
                 ("as of", sealed.as_of.at.to_string()),
-                ("events", sealed.fingerprint.clone()),
+                ("events", sealed.population.fingerprint.clone()),
                 ("rows accepted", sealed.rows.accepted.to_string()),
-                ("customers", sealed.n_customers.to_string()),
+                ("customers", sealed.population.n_customers.to_string()),
+                ("of them trained on", sealed.population.n_sampled.to_string()),
+                (
+                    "incumbent",
+                    sealed.incumbent.as_ref().map_or("none".into(), |old| old.version.clone()),
+                ),
                 ("horizon", format!("{} days", sealed.clock.horizon_days)),
                 ("label window", format!("{} days", sealed.clock.window_days)),
-                ("segments", version.segment.model.family().to_owned()),
+                ("segments", version.segment.family().to_owned()),
                 ("churn", version.forecast.churn.model.family().to_owned()),
                 ("value", version.forecast.value.model.family().to_owned()),
                 ("seed", sealed.settings.seed.0.to_string()),
@@ -160,20 +177,43 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
                 table.row(vec![label.to_owned(), value]);
             }
             let segments = segment_table(&version.segment.catalogue, &version.rules.currency);
-            format!("{table}\n{segments}")
+            let lineage = report::lineage(version).unwrap_or_default();
+            let gate = gate.as_ref().map(report::gate).unwrap_or_default();
+            format!("{table}\n{segments}\n{lineage}{gate}")
         },
-        || json!({ "manifest": manifest, "parameters": version, "metrics": artefact.metrics }),
+        || {
+            json!({
+                "manifest": manifest,
+                "parameters": version,
+                "metrics": artefact.metrics,
+                "gate": gate,
+            })
+        },
     )
 }
 
-fn promote(registry: &Registry, version: &str, global: &Global) -> anyhow::Result<()> {
-    let (name, reference) = version
-        .split_once('@')
-        .filter(|(name, reference)| !name.is_empty() && !reference.is_empty())
-        .ok_or_else(|| Refusal::ModelReference { text: version.to_owned() })?;
-    let artefact = registry.load(name, reference)?;
-    registry.set_alias(name, PRODUCTION, &artefact.manifest.version, clock::now())?;
-    answer(name, &artefact.manifest.version, global)
+fn promote(registry: &Registry, version: &str, force: bool, global: &Global) -> anyhow::Result<()> {
+    let (name, reference) = named(version)?;
+    let version = registry.resolve(name, reference)?;
+    registry.promote(name, &version, force, clock::now())?;
+    answer(name, &version, global)
+}
+
+fn diff(registry: &Registry, versions: [&String; 2], global: &Global) -> anyhow::Result<()> {
+    let load = |text: &String| -> anyhow::Result<Artefact> {
+        let (name, reference) = named(text)?;
+        Ok(registry.load(name, reference)?)
+    };
+    let [a, b] = [load(versions[0])?, load(versions[1])?];
+    let comparison = VersionDiff::of(&a, &b);
+    global.format.print(|| comparison.to_string(), || json!(comparison))
+}
+
+/// A model's name and the version or alias behind the `@`.
+fn named(text: &str) -> anyhow::Result<(&str, &str)> {
+    let parts = text.split_once('@');
+    let named = parts.filter(|(name, reference)| !name.is_empty() && !reference.is_empty());
+    Ok(named.ok_or_else(|| Refusal::ModelReference { text: text.to_owned() })?)
 }
 
 fn answer(name: &str, version: &str, global: &Global) -> anyhow::Result<()> {

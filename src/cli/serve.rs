@@ -3,14 +3,14 @@
 use super::Global;
 use super::example;
 use super::exit::Refusal;
-use super::input::{self, ModelChoice};
+use super::input::{self, LogInput, ModelChoice};
 use crate::config::{Config, Overrides};
-use crate::ingest::{self, Columns, Log, Source};
+use crate::ingest::{self, Source};
 use crate::registry::Registry;
 use crate::rpc;
 use crate::serving::{LoadedModel, Serving};
 use anyhow::Context;
-use habitus_engine::domain::fingerprint;
+use habitus_engine::domain::{AsOf, History, fingerprint};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,12 +56,17 @@ impl Serve {
         let columns = input::columns(&artefact, self.config.as_ref().map(|_| &config))?;
         let sources = self.sources()?;
         let model = LoadedModel::try_from(artefact)?;
-        let log = self.log(&sources, &columns, &model, global)?;
-        let as_of = input::as_of(&log, None, model.rules())?;
-        if !global.quiet {
-            tracing::info!("the log:\n{}", log.validation(as_of));
-        }
-        let serving = Arc::new(Serving::new(registry, model, log.histories, as_of));
+        let input = LogInput {
+            sources: &sources,
+            columns: &columns,
+            rules: model.rules(),
+            memory: &config.memory,
+            max_rejected_share: config.max_rejected_share,
+            as_of: None,
+            keep_in: None,
+        };
+        let (histories, as_of) = self.histories(&input, &model, global)?;
+        let serving = Arc::new(Serving::new(registry, model, histories, as_of));
         let runtime = runtime(global)?;
         runtime.block_on(async {
             let listener = bind(config.listen).await?;
@@ -89,21 +94,29 @@ impl Serve {
     }
 
     /// Reads the log. The bundled one answers only for versions that were trained on it.
-    fn log(
+    fn histories(
         &self,
-        sources: &[Source],
-        columns: &Columns,
+        input: &LogInput<'_>,
         model: &LoadedModel,
         global: &Global,
-    ) -> anyhow::Result<Log> {
-        let read = input::read_log(sources, columns, model.rules(), global);
+    ) -> anyhow::Result<(Vec<History>, AsOf)> {
+        let read = || {
+            let (log, as_of) = input.read(global)?;
+            let (histories, counts) = log.histories(as_of)?;
+            if !global.quiet {
+                tracing::info!("the log:\n{}", log.validation(as_of, &counts));
+            }
+            anyhow::Ok((histories, as_of))
+        };
         if !self.events.is_empty() {
-            return read;
+            return read();
         }
         let sealed = &model.manifest.sealed;
-        let own = |log: &Log| fingerprint(&log.histories, sealed.as_of) == sealed.fingerprint;
-        match read {
-            Ok(log) if own(&log) => Ok(log),
+        let own = |histories: &[History]| {
+            fingerprint(histories, sealed.as_of) == sealed.population.fingerprint
+        };
+        match read() {
+            Ok((histories, as_of)) if own(&histories) => Ok((histories, as_of)),
             _ => Err(Refusal::EventsNeeded { model: model.name().to_owned() }.into()),
         }
     }

@@ -1,14 +1,18 @@
 //! `habitus train`: a log becomes a model version.
 
 use super::Global;
-use super::input::{self, LogChoice};
+use super::input::{self, Drawn, LogChoice, LogInput, MemoryChoice};
+use super::output;
 use super::progress::Progress;
 use crate::clock;
 use crate::config::{Config, Overrides};
 use crate::ingest::{Source, Validation};
-use crate::registry::{Draft, PRODUCTION, Published, Registry};
+use crate::registry::{
+    Artefact, Draft, GateRecord, PRODUCTION, Published, Registry, RegistryError, reference_to,
+};
 use crate::report;
-use habitus_engine::training::{self, Trained};
+use habitus_engine::training::{self, Input, Predecessor, Trained};
+use habitus_engine::version::Incumbent;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -35,9 +39,19 @@ pub struct Train {
     /// Of everything random; the same seed gives the same bits
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Make it the production version; the first version of a name becomes it anyway
+    /// The version whose segments are taken over and that the gate compares with: a version, an
+    /// alias, or `none`
+    #[arg(long, value_name = "VERSION", default_value = PRODUCTION)]
+    incumbent: String,
+    #[command(flatten)]
+    memory: MemoryChoice,
+    /// Make it the production version if the gate lets it; the first version of a name becomes it
+    /// anyway
     #[arg(long)]
     promote: bool,
+    /// Make it the production version whatever the gate says; the registry keeps what was overruled
+    #[arg(long, requires = "promote")]
+    force: bool,
 }
 
 impl Train {
@@ -49,11 +63,29 @@ impl Train {
             horizon_days: self.horizon_days,
             models: self.models.clone(),
             listen: None,
+            memory_mb: self.memory.memory_mb,
         };
         let config = Config::load(Some(&self.config), &overrides)?;
-        let run = train(&config, &sources, self.as_of.as_deref(), self.promote, global)?;
-        global.format.print(|| run.text(), || run.json())
+        let task = Task {
+            config: &config,
+            sources: &sources,
+            as_of: self.as_of.as_deref(),
+            incumbent: &self.incumbent,
+        };
+        let mut run = task.run(global)?;
+        let promoted = if self.promote { run.promote(self.force) } else { Ok(()) };
+        global.format.print(|| run.text(), || run.json())?;
+        Ok(promoted?)
     }
+}
+
+/// What is to be trained.
+pub struct Task<'a> {
+    pub config: &'a Config,
+    pub sources: &'a [Source],
+    pub as_of: Option<&'a str>,
+    /// A version, an alias, or `none`.
+    pub incumbent: &'a str,
 }
 
 /// A finished training run.
@@ -61,56 +93,158 @@ pub struct Run {
     pub trained: Trained,
     pub published: Published,
     validation: Validation,
+    gate: Option<GateRecord>,
+    registry: Registry,
     /// The version that answers from now on.
     production: String,
 }
 
-/// Reads, trains, publishes, and sets the alias where it is asked for or nothing holds it yet.
-pub fn train(
-    config: &Config,
-    sources: &[Source],
-    as_of: Option<&str>,
-    promote: bool,
-    global: &Global,
-) -> anyhow::Result<Run> {
-    let settings = &config.training;
-    let log = input::read_log(sources, &config.columns, &settings.rules, global)?;
-    let as_of = input::as_of(&log, as_of, &settings.rules)?;
-    let validation = log.validation(as_of);
-    let registry = Registry::open(&config.models);
-    registry.check_writable(&config.name)?;
-    let progress = Progress::stages(global.quiet);
-    let trained = training::train(&log.histories, settings, as_of, &|stage| progress.stage(stage))?;
-    progress.stage("publishing");
-    for note in &trained.evaluation.notes {
-        tracing::warn!("{note}");
-    }
-    let published = registry.publish(&Draft {
-        name: &config.name,
-        trained: &trained,
-        settings,
-        as_of,
-        counts: &validation.counts,
-        files: sources.iter().map(Source::name).collect(),
-        columns: config.columns.clone(),
-        created_at: clock::now(),
-        threads: rayon::current_num_threads(),
-        report: &report::training_report(
-            &config.name,
-            &trained,
-            &validation.without_text().to_string(),
-        ),
-    })?;
-    let version = &published.manifest.version;
-    let incumbent = registry.aliases(&config.name)?.remove(PRODUCTION);
-    let production = match incumbent {
-        Some(incumbent) if !promote => incumbent,
-        _ => {
-            registry.set_alias(&config.name, PRODUCTION, version, clock::now())?;
-            version.clone()
+impl Task<'_> {
+    /// Reads, trains, publishes, asks the gate, and sets the alias where nothing holds it yet.
+    pub fn run(&self, global: &Global) -> anyhow::Result<Run> {
+        let Task { config, sources, .. } = *self;
+        let settings = &config.training;
+        let registry = Registry::open(&config.models);
+        registry.check_writable(&config.name)?;
+        let incumbent = self.incumbent(&registry)?;
+        let input = LogInput {
+            sources,
+            columns: &config.columns,
+            rules: &settings.rules,
+            memory: &config.memory,
+            max_rejected_share: config.max_rejected_share,
+            as_of: self.as_of,
+            keep_in: None,
+        };
+        let (log, as_of) = input.read(global)?;
+        let (most, seed) = (settings.max_customers, settings.seed);
+        let Drawn { histories, population, validation } =
+            input::draw(&log, as_of, most, seed, global)?;
+        drop(log);
+
+        let account = validation.without_text().account;
+        // An incumbent made of the same input is this version, and made of what it was made of.
+        let again = incumbent.as_ref().is_some_and(|incumbent| {
+            incumbent.manifest.sealed.is_of(
+                &population,
+                as_of,
+                &config.columns,
+                settings,
+                &account.counts,
+            )
+        });
+        let origin = match &incumbent {
+            Some(same) if again => match &same.manifest.sealed.incumbent {
+                Some(earlier) => Some(registry.load(&config.name, &earlier.version)?),
+                None => None,
+            },
+            _ => incumbent.clone(),
+        };
+        let reference = origin.as_ref().map(reference_to);
+        let predecessor = predecessor(&origin, &reference);
+        let progress = Progress::stages(global.quiet);
+        let input = Input { histories: &histories, population: &population, as_of, predecessor };
+        let trained = training::train(&input, settings, &|stage| progress.stage(stage))?;
+        for note in &trained.evaluation.notes {
+            tracing::warn!("{note}");
         }
-    };
-    Ok(Run { trained, published, validation, production })
+        progress.stage("publishing");
+        let published = registry.publish(&Draft {
+            name: &config.name,
+            trained: &trained,
+            settings,
+            as_of,
+            account: &account,
+            incumbent: reference.clone(),
+            files: sources.iter().map(Source::name).collect(),
+            columns: config.columns.clone(),
+            created_at: clock::now(),
+            threads: rayon::current_num_threads(),
+            report: &report::training_report(
+                &config.name,
+                &trained,
+                &validation.without_text().to_string(),
+            ),
+        })?;
+        let version = &published.manifest.version;
+        let mut gate = None;
+        let reference = incumbent.as_ref().map(reference_to);
+        if let Some(against) = predecessor_other_than(&incumbent, &reference, version) {
+            progress.stage("gate");
+            let lineage = trained.version.segment.lineage.as_ref();
+            // A lineage to another version says nothing about this one.
+            let lineage = lineage.filter(|lineage| lineage.incumbent == *against.incumbent);
+            let relabelled = lineage
+                .filter(|lineage| lineage.n_common > 0)
+                .map(|lineage| lineage.moved_by_model as f64 / lineage.n_common as f64);
+            let params = &config.gate;
+            let verdict =
+                training::judge(&histories, settings, &against, as_of, relabelled, params)?;
+            let incumbent = against.incumbent.version.clone();
+            let record = GateRecord { at: clock::now(), incumbent, verdict };
+            registry.record_verdict(&config.name, version, &record)?;
+            gate = Some(record);
+        }
+        let production = match registry.aliases(&config.name)?.remove(PRODUCTION) {
+            Some(production) => production,
+            None => {
+                registry.promote(&config.name, version, false, clock::now())?;
+                version.clone()
+            }
+        };
+        Ok(Run { trained, published, validation, gate, registry, production })
+    }
+
+    /// The version that is followed, where there is one.
+    fn incumbent(&self, registry: &Registry) -> anyhow::Result<Option<Artefact>> {
+        let name = &self.config.name;
+        if self.incumbent == "none" {
+            return Ok(None);
+        }
+        let is_default = self.incumbent == PRODUCTION;
+        if is_default && !registry.aliases(name)?.contains_key(PRODUCTION) {
+            return Ok(None);
+        }
+        match registry.load(name, self.incumbent) {
+            Ok(artefact) => Ok(Some(artefact)),
+            Err(error) => {
+                output::stderr(
+                    "the incumbent cannot be read; --incumbent none trains without it, and mints \
+                     new segment ids",
+                );
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// A loaded version as training wants it.
+fn predecessor<'a>(
+    artefact: &'a Option<Artefact>,
+    reference: &'a Option<Incumbent>,
+) -> Option<Predecessor<'a>> {
+    let (artefact, incumbent) = artefact.as_ref().zip(reference.as_ref())?;
+    let as_of = artefact.manifest.sealed.as_of;
+    Some(Predecessor { incumbent, version: &artefact.version, as_of })
+}
+
+/// The same, unless it is the version itself.
+fn predecessor_other_than<'a>(
+    artefact: &'a Option<Artefact>,
+    reference: &'a Option<Incumbent>,
+    version: &str,
+) -> Option<Predecessor<'a>> {
+    predecessor(artefact, reference).filter(|other| other.incumbent.version != version)
+}
+
+impl Run {
+    /// Makes it the production version, if the gate lets it or is forced.
+    fn promote(&mut self, force: bool) -> Result<(), RegistryError> {
+        let manifest = &self.published.manifest;
+        self.registry.promote(&manifest.name, &manifest.version, force, clock::now())?;
+        self.production = manifest.version.clone();
+        Ok(())
+    }
 }
 
 impl Run {
@@ -120,8 +254,12 @@ impl Run {
         let (churn, value) = report::trial_tables(&self.trained.evaluation);
         let replaced: String =
             report::replacements(version).iter().map(|line| format!("{line}\n")).collect();
+        let notes: String =
+            self.trained.evaluation.notes.iter().map(|note| format!("note: {note}\n")).collect();
+        let lineage = report::lineage(version).map(|text| format!("{text}\n")).unwrap_or_default();
+        let gate = self.gate.as_ref().map(report::gate).unwrap_or_default();
         format!(
-            "{}\n{}\n{churn}\n{value}\n{replaced}{}\n\n{} {}@{}{}\nreport  {}",
+            "{}\n{notes}{}\n{lineage}{churn}\n{value}\n{replaced}{}\n\n{gate}{} {}@{}{}\nreport  {}",
             self.validation,
             report::segment_table(&version.segment.catalogue, &version.rules.currency),
             clock_line(&self.trained),
@@ -149,6 +287,8 @@ impl Run {
             "rows": self.validation,
             "segments": self.trained.version.segment.catalogue,
             "evaluation": self.trained.evaluation,
+            "lineage": self.trained.version.segment.lineage,
+            "gate": self.gate,
         })
     }
 }

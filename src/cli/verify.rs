@@ -2,11 +2,11 @@
 
 use super::Global;
 use super::exit::Refusal;
-use super::input::{self, LogChoice, ModelChoice};
+use super::input::{self, Drawn, LogChoice, LogInput, ModelChoice};
 use super::progress::Progress;
 use crate::config::{Config, Overrides};
 use crate::registry::{Difference, Examined, Registry};
-use habitus_engine::training;
+use habitus_engine::training::{self, Input, Predecessor};
 use serde_json::json;
 
 /// Differences that are shown; a changed event changes nearly every number.
@@ -25,19 +25,47 @@ impl Verify {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
         let sources = self.log.sources()?;
         let overrides = Overrides { models: self.choice.models.clone(), ..Overrides::default() };
-        let registry = Registry::open(&Config::load(None, &overrides)?.models);
+        let config = Config::load(None, &overrides)?;
+        let registry = Registry::open(&config.models);
         let (name, reference) = self.choice.named(&registry)?;
         let examined = registry.examine(&name, &reference)?;
         let sealed = &examined.manifest.sealed;
         let settings = &sealed.settings;
-        let log = input::read_log(&sources, &sealed.columns, &settings.rules, global)?;
+        let input = LogInput {
+            sources: &sources,
+            columns: &sealed.columns,
+            rules: &settings.rules,
+            memory: &config.memory,
+            // What was accepted once is not refused here.
+            max_rejected_share: 1.0,
+            as_of: None,
+            keep_in: None,
+        };
+        let (log, _) = input.read(global)?;
+        let (most, seed) = (settings.max_customers, settings.seed);
+        let Drawn { histories, population, validation } =
+            input::draw(&log, sealed.as_of, most, seed, global)?;
+        let incumbent = sealed.incumbent.as_ref();
+        let incumbent =
+            incumbent.map(|incumbent| registry.load(&name, &incumbent.version)).transpose()?;
+        let predecessor =
+            incumbent.as_ref().zip(sealed.incumbent.as_ref()).map(|(artefact, incumbent)| {
+                Predecessor {
+                    incumbent,
+                    version: &artefact.version,
+                    as_of: artefact.manifest.sealed.as_of,
+                }
+            });
         let progress = Progress::stages(global.quiet);
-        let counts = log.counts(sealed.as_of);
-        let trained = training::train(&log.histories, settings, sealed.as_of, &|stage| {
-            progress.stage(stage);
-        })?;
+        let input = Input {
+            histories: &histories,
+            population: &population,
+            as_of: sealed.as_of,
+            predecessor,
+        };
+        let trained = training::train(&input, settings, &|stage| progress.stage(stage))?;
         drop(progress);
-        let differences = examined.compare(&trained, &counts)?;
+        let differences = examined.compare(&trained, &validation.account.counts)?;
         report(&examined, &differences, global)?;
         match differences.first() {
             None => Ok(()),

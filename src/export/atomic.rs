@@ -24,10 +24,15 @@ impl AtomicFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".habitus-{name}-");
+        remove_left(&directory, &prefix);
         let mut builder = Builder::new();
-        builder.prefix(".habitus-").suffix(".part");
+        builder.prefix(&prefix).suffix(SUFFIX);
         share_as_usual(&mut builder);
         let temporary = builder.tempfile_in(&directory)?;
+        // Locked, it is known to belong to a process that lives.
+        temporary.as_file().lock()?;
         Ok(AtomicFile { target: target.to_owned(), directory, temporary })
     }
 
@@ -46,6 +51,24 @@ impl AtomicFile {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
         sync_directory(&self.directory)
+    }
+}
+
+const SUFFIX: &str = ".part";
+
+/// Removes what killed processes left of the same target: files that nobody holds a lock on. What
+/// cannot be removed only takes room.
+fn remove_left(directory: &Path, prefix: &str) {
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(prefix)
+            && name.ends_with(SUFFIX)
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

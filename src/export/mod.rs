@@ -13,10 +13,12 @@ mod error;
 mod format;
 mod ndjson;
 mod parquet;
+mod runs;
 mod schema;
 mod writer;
 
 pub use atomic::AtomicFile;
 pub use error::ExportError;
+pub use runs::{Merged, RunRow, Runs};
 pub use schema::{Column, ColumnKind, Schema};
 pub use writer::TableWriter;

@@ -3,13 +3,13 @@
 use super::IngestError;
 use super::excerpt;
 use csv::ByteRecord;
-use habitus_engine::domain::{RawEvent, Rejection};
+use habitus_engine::domain::{RawEvent, RawValue, Rejection};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 
 /// The names of a log's columns, field by field. A field that is not mapped is absent from every
 /// row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
     pub customer: String,
@@ -22,6 +22,10 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discount: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
@@ -33,24 +37,36 @@ pub struct Columns {
     pub channel: Option<String>,
 }
 
-/// Where the fields stand in the rows of one file.
+/// How many fields a row has.
+const N_FIELDS: usize = 13;
+
+/// Where the fields stand in the rows of one file, in the order of [`Columns::fields`].
 #[derive(Debug)]
 pub(super) struct Layout {
     n_columns: usize,
-    customer: usize,
-    time: usize,
-    amount: usize,
-    kind: Option<usize>,
-    quantity: Option<usize>,
-    discount: Option<usize>,
-    order_id: Option<usize>,
-    event_id: Option<usize>,
-    item: Option<usize>,
-    category: Option<usize>,
-    channel: Option<usize>,
+    places: [Option<usize>; N_FIELDS],
 }
 
 impl Columns {
+    /// Every field with the column that holds it.
+    fn fields(&self) -> [(&'static str, Option<&str>); N_FIELDS] {
+        [
+            ("customer", Some(&self.customer)),
+            ("time", Some(&self.time)),
+            ("amount", Some(&self.amount)),
+            ("kind", self.kind.as_deref()),
+            ("quantity", self.quantity.as_deref()),
+            ("discount", self.discount.as_deref()),
+            ("currency", self.currency.as_deref()),
+            ("rating", self.rating.as_deref()),
+            ("order id", self.order_id.as_deref()),
+            ("event id", self.event_id.as_deref()),
+            ("item", self.item.as_deref()),
+            ("category", self.category.as_deref()),
+            ("channel", self.channel.as_deref()),
+        ]
+    }
+
     /// The columns that every log has, with their fields.
     pub(super) fn required(&self) -> [(&'static str, &str); 3] {
         [("customer", &self.customer), ("time", &self.time), ("amount", &self.amount)]
@@ -58,20 +74,8 @@ impl Columns {
 
     /// Every mapped column, with its field.
     pub(super) fn mapped(&self) -> Vec<(&'static str, &str)> {
-        let optional = [
-            ("kind", &self.kind),
-            ("quantity", &self.quantity),
-            ("discount", &self.discount),
-            ("order id", &self.order_id),
-            ("event id", &self.event_id),
-            ("item", &self.item),
-            ("category", &self.category),
-            ("channel", &self.channel),
-        ];
-        let optional = optional
-            .into_iter()
-            .filter_map(|(field, column)| column.as_deref().map(|column| (field, column)));
-        self.required().into_iter().chain(optional).collect()
+        let fields = self.fields().into_iter();
+        fields.filter_map(|(field, column)| column.map(|column| (field, column))).collect()
     }
 
     /// The names of the mapped columns, each once, though it may hold several fields.
@@ -100,24 +104,11 @@ impl Columns {
     /// # Errors
     /// [`IngestError::MissingColumn`] and [`IngestError::DuplicateColumn`].
     pub(super) fn locate(&self, names: &[String], file: &str) -> Result<Layout, IngestError> {
-        let find = |field, column: &str| place(names, file, field, column);
-        let find_mapped = |field, column: Option<&str>| {
-            column.map(|column| place(names, file, field, column)).transpose()
-        };
-        Ok(Layout {
-            n_columns: names.len(),
-            customer: find("customer", &self.customer)?,
-            time: find("time", &self.time)?,
-            amount: find("amount", &self.amount)?,
-            kind: find_mapped("kind", self.kind.as_deref())?,
-            quantity: find_mapped("quantity", self.quantity.as_deref())?,
-            discount: find_mapped("discount", self.discount.as_deref())?,
-            order_id: find_mapped("order id", self.order_id.as_deref())?,
-            event_id: find_mapped("event id", self.event_id.as_deref())?,
-            item: find_mapped("item", self.item.as_deref())?,
-            category: find_mapped("category", self.category.as_deref())?,
-            channel: find_mapped("channel", self.channel.as_deref())?,
-        })
+        let mut places = [None; N_FIELDS];
+        for (place_of, (field, column)) in places.iter_mut().zip(self.fields()) {
+            *place_of = column.map(|column| place(names, file, field, column)).transpose()?;
+        }
+        Ok(Layout { n_columns: names.len(), places })
     }
 }
 
@@ -156,33 +147,36 @@ impl Layout {
         let text = std::str::from_utf8(record.as_slice()).map_err(|_| Rejection::NotUtf8)?;
         self.event(|place| {
             let field = record.range(place).and_then(|range| text.get(range));
-            field.map(Some).ok_or(Rejection::NotUtf8)
+            field.map(|text| Some(RawValue::Text(text))).ok_or(Rejection::NotUtf8)
         })
     }
 
-    /// The fields of a row whose texts are at hand; `None` stands for an absent one.
-    pub(super) fn raw_of<'r>(&self, text: impl Fn(usize) -> Option<&'r str>) -> RawEvent<'r> {
-        let Ok(raw) = self.event(|place| Ok::<_, Infallible>(text(place)));
+    /// The fields of a row whose values are at hand; `None` stands for an absent one.
+    pub(super) fn raw_of<'r>(&self, value: impl Fn(usize) -> Option<RawValue<'r>>) -> RawEvent<'r> {
+        let Ok(raw) = self.event(|place| Ok::<_, Infallible>(value(place)));
         raw
     }
 
+    /// The order of the fields is that of [`Columns::fields`].
     fn event<'r, E>(
         &self,
-        field: impl Fn(usize) -> Result<Option<&'r str>, E>,
+        value: impl Fn(usize) -> Result<Option<RawValue<'r>>, E>,
     ) -> Result<RawEvent<'r>, E> {
-        let mapped = |place: Option<usize>| place.map_or(Ok(None), &field);
+        let field = |index: usize| self.places[index].map_or(Ok(None), &value);
         Ok(RawEvent {
-            customer: field(self.customer)?.unwrap_or_default(),
-            time: field(self.time)?.unwrap_or_default(),
-            amount: field(self.amount)?,
-            kind: mapped(self.kind)?,
-            quantity: mapped(self.quantity)?,
-            discount: mapped(self.discount)?,
-            order_id: mapped(self.order_id)?,
-            event_id: mapped(self.event_id)?,
-            item: mapped(self.item)?,
-            category: mapped(self.category)?,
-            channel: mapped(self.channel)?,
+            customer: field(0)?,
+            time: field(1)?,
+            amount: field(2)?,
+            kind: field(3)?,
+            quantity: field(4)?,
+            discount: field(5)?,
+            currency: field(6)?,
+            rating: field(7)?,
+            order_id: field(8)?,
+            event_id: field(9)?,
+            item: field(10)?,
+            category: field(11)?,
+            channel: field(12)?,
         })
     }
 }
@@ -201,7 +195,8 @@ mod tests {
         let layout = columns().locate_in(&record(&[" amount ", "date", "id"]), "log.csv").unwrap();
         let row = record(&["1.50", "1997-01-01", "7"]);
         let raw = layout.raw(&row).unwrap();
-        assert_eq!((raw.customer, raw.time, raw.amount), ("7", "1997-01-01", Some("1.50")));
+        let texts = [raw.customer, raw.time, raw.amount].map(|field| field.unwrap().text());
+        assert_eq!(texts, ["7", "1997-01-01", "1.50"]);
         assert_eq!(raw.kind, None);
     }
 
@@ -251,8 +246,9 @@ mod tests {
         assert_eq!(columns.names(), ["id", "date", "amount", "what"]);
         let layout = columns.locate(&columns.names(), "log").unwrap();
         let texts = [Some("7"), Some("1997-01-01"), None, Some("tea")];
-        let raw = layout.raw_of(|place| texts[place]);
-        assert_eq!((raw.customer, raw.order_id, raw.amount), ("7", Some("7"), None));
-        assert_eq!((raw.item, raw.category, raw.channel), (Some("tea"), Some("tea"), None));
+        let raw = layout.raw_of(|place| texts[place].map(RawValue::Text));
+        let [seven, tea] = ["7", "tea"].map(|text| Some(RawValue::Text(text)));
+        assert_eq!((raw.customer, raw.order_id, raw.amount), (seven, seven, None));
+        assert_eq!((raw.item, raw.category, raw.channel), (tea, tea, None));
     }
 }

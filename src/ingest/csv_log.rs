@@ -49,7 +49,7 @@ pub(super) fn read(
         let ends_open = record.as_slice().ends_with(b"\n");
         open_quote = ends_open.then_some((line, n_lines));
         match layout.raw(&record) {
-            Ok(raw) => collector.take(&raw, example),
+            Ok(raw) => collector.take(&raw, example)?,
             Err(rejection) => {
                 collector.reject(rejection, None, example);
                 if n_lines > 1 {
@@ -87,9 +87,11 @@ fn lines_in(record: &ByteRecord) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{as_of, columns, log, log_of, rules};
-    use super::super::{Columns, IngestError, Log, Source, read};
-    use habitus_engine::domain::{Money, Rejection, Timestamp, fingerprint};
+    use super::super::fixture::{
+        as_of, columns, counts, histories, log, log_of, read_with, rules, validation,
+    };
+    use super::super::{Columns, IngestError, Log, Source};
+    use habitus_engine::domain::{Money, Rejection, fingerprint};
     use std::path::PathBuf;
 
     const HEADER: &str = "id,date,amount\n";
@@ -99,14 +101,15 @@ mod tests {
     }
 
     fn rejected(log: &Log) -> Vec<(Rejection, u64)> {
-        log.counts(as_of("2020-01-01")).rejected.into_iter().collect()
+        counts(log, as_of("2020-01-01")).rejected.into_iter().collect()
     }
 
     #[test]
     fn a_ragged_row_costs_only_itself() {
         let log = with_header("1,1997-01-01,5\n2,1997-01-02,1,5\n3\n4,1997-01-03,6\n");
         assert_eq!(rejected(&log), [(Rejection::Ragged, 2)]);
-        let customers: Vec<&str> = log.histories.iter().map(|h| h.customer().as_str()).collect();
+        let histories = histories(&log);
+        let customers: Vec<&str> = histories.iter().map(|h| h.customer().as_str()).collect();
         assert_eq!(customers, ["1", "4"]);
     }
 
@@ -114,7 +117,7 @@ mod tests {
     fn a_row_that_is_not_utf8_costs_only_itself() {
         let log = log_of(b"id,date,amount\n\xff,1997-01-01,5\n2,1997-01-02,5\n").unwrap();
         assert_eq!(rejected(&log), [(Rejection::NotUtf8, 1)]);
-        assert_eq!(log.histories.len(), 1);
+        assert_eq!(histories(&log).len(), 1);
     }
 
     #[test]
@@ -132,7 +135,7 @@ mod tests {
         }
         let closed = with_header("1,1997-01-01,5\n\"2,1997\n-01-02\",5\n3,1997-01-03,5\n");
         assert_eq!(rejected(&closed), [(Rejection::Ragged, 1)]);
-        let examples = closed.validation(as_of("2020-01-01")).rejected_examples;
+        let examples = validation(&closed, as_of("2020-01-01")).account.rejected_examples;
         assert!(examples[&Rejection::Ragged][0].text.starts_with("[2 lines]"));
     }
 
@@ -142,7 +145,7 @@ mod tests {
             "\u{feff}id,date,amount\n1,1997-01-01,5\n",
             "\u{feff}\"id\",date,amount\n1,1997-01-01,5\n",
         ] {
-            assert_eq!(log(text).unwrap().histories.len(), 1);
+            assert_eq!(histories(&log(text).unwrap()).len(), 1);
         }
     }
 
@@ -151,13 +154,14 @@ mod tests {
         let columns = Columns { item: Some("item".into()), ..columns() };
         let text = "id,date,amount,item\n\"a,b\",1997-01-01,5,\"two\nlines, \"\"quoted\"\"\"\n2,1997-01-02,x,y\n";
         let sources = [Source::Bytes { name: "log.csv".into(), bytes: text.as_bytes().into() }];
-        let log = read(&sources, &columns, &rules(), Timestamp(i64::MAX), &mut |_| ()).unwrap();
-        assert_eq!(log.histories[0].customer().as_str(), "a,b");
-        let event = &log.histories[0].events()[0];
+        let log = read_with(&sources, &columns, &rules(), &mut |_| ()).unwrap();
+        let histories = histories(&log);
+        assert_eq!(histories[0].customer().as_str(), "a,b");
+        let event = &histories[0].events()[0];
         assert_eq!(event.amount, Some(Money(500)));
         let item = event.details.as_ref().and_then(|details| details.item.as_deref());
         assert_eq!(item, Some("two\nlines, \"quoted\""));
-        let examples = log.validation(as_of("2020-01-01")).rejected_examples;
+        let examples = validation(&log, as_of("2020-01-01")).account.rejected_examples;
         assert_eq!(examples[&Rejection::UnreadableAmount][0].line, 4);
     }
 
@@ -166,7 +170,8 @@ mod tests {
         for end in ["\n", "\r\n"] {
             let text =
                 ["id,date,amount", "1,1997-01-01,x", "1,1997-01-01,5", "1,1997-01-01,y"].join(end);
-            let examples = log(&text).unwrap().validation(as_of("2020-01-01")).rejected_examples;
+            let examples =
+                validation(&log(&text).unwrap(), as_of("2020-01-01")).account.rejected_examples;
             let lines: Vec<u64> =
                 examples[&Rejection::UnreadableAmount].iter().map(|example| example.line).collect();
             assert_eq!(lines, [2, 4]);
@@ -181,8 +186,8 @@ mod tests {
         }
         for text in ["id,date,amount\n", "id,date,amount"] {
             let log = log(text).unwrap();
-            assert!(log.histories.is_empty());
-            assert_eq!((log.newest, log.counts(as_of("2020-01-01")).rows), (None, 0));
+            assert!(histories(&log).is_empty());
+            assert_eq!((log.span(), counts(&log, as_of("2020-01-01")).rows), (None, 0));
         }
     }
 
@@ -190,7 +195,7 @@ mod tests {
     fn a_directory_in_place_of_a_file_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let sources = [Source::Path(PathBuf::from(directory.path()))];
-        let result = read(&sources, &columns(), &rules(), Timestamp(0), &mut |_| ());
+        let result = read_with(&sources, &columns(), &rules(), &mut |_| ());
         assert!(matches!(result, Err(IngestError::Io { file, .. }) if file == sources[0].name()));
     }
 
@@ -204,12 +209,12 @@ mod tests {
         };
         let parts = [source(&[rows[3], rows[2]]), source(&[rows[1], rows[0]])];
         let mut told = Vec::new();
-        let now = Timestamp(i64::MAX);
         let backward =
-            read(&parts, &columns(), &rules(), now, &mut |bytes| told.push(bytes)).unwrap();
-        assert_eq!(forward.histories, backward.histories);
+            read_with(&parts, &columns(), &rules(), &mut |bytes| told.push(bytes)).unwrap();
+        let (forward, backward) = (histories(&forward), histories(&backward));
+        assert_eq!(forward, backward);
         let end = as_of("2020-01-01");
-        assert_eq!(fingerprint(&forward.histories, end), fingerprint(&backward.histories, end));
+        assert_eq!(fingerprint(&forward, end), fingerprint(&backward, end));
         let total: u64 = parts.iter().filter_map(Source::size).sum();
         assert_eq!(told.last(), Some(&total));
     }

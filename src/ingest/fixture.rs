@@ -1,9 +1,8 @@
 //! What the tests of this room share: a three-column log, its rules, and as-ofs by date.
 
-use super::{Columns, IngestError, Log, Source, read};
-use habitus_engine::domain::{AsOf, Currency, EventKind, EventRules, Timestamp, Zone};
+use super::{Columns, IngestError, Log, Memory, Reading, RowCounts, Source, Validation, read};
+use habitus_engine::domain::{AsOf, Currency, EventRules, History, Timestamp, Zone};
 use polars::prelude::{DataFrame, IntoColumn, ParquetWriter, Series};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -16,25 +15,13 @@ pub(super) fn columns() -> Columns {
         customer: "id".into(),
         time: "date".into(),
         amount: "amount".into(),
-        kind: None,
-        quantity: None,
-        discount: None,
-        order_id: None,
-        event_id: None,
-        item: None,
-        category: None,
-        channel: None,
+        ..Columns::default()
     }
 }
 
 pub(super) fn rules() -> EventRules {
-    EventRules {
-        zone: Zone::named("UTC").unwrap(),
-        currency: Currency { code: "USD".into(), digits: 2 },
-        time_format: None,
-        default_kind: EventKind::Purchase,
-        kinds: BTreeMap::new(),
-    }
+    let currency = Currency { code: "USD".into(), digits: 2 };
+    EventRules::plain(Zone::named("UTC").unwrap(), currency)
 }
 
 pub(super) fn as_of(text: &str) -> AsOf {
@@ -47,12 +34,35 @@ pub(super) fn log(text: &str) -> Result<Log, IngestError> {
 
 pub(super) fn log_of(bytes: &[u8]) -> Result<Log, IngestError> {
     let sources = [Source::Bytes { name: "log.csv".into(), bytes: bytes.to_vec().into() }];
-    read(&sources, &columns(), &rules(), NOW, &mut |_| ())
+    read_with(&sources, &columns(), &rules(), &mut |_| ())
 }
 
 /// The log in a file, whose name says what it is.
 pub(super) fn log_in(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Log, IngestError> {
-    read(&[Source::Path(path.to_owned())], &columns(), &rules(), NOW, progress)
+    read_with(&[Source::Path(path.to_owned())], &columns(), &rules(), progress)
+}
+
+pub(super) fn read_with(
+    sources: &[Source],
+    columns: &Columns,
+    rules: &EventRules,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Log, IngestError> {
+    let memory = Memory::default();
+    let reading = Reading { columns, rules, now: NOW, as_of: None, memory: &memory, keep_in: None };
+    read(sources, &reading, progress)
+}
+
+pub(super) fn histories(log: &Log) -> Vec<History> {
+    log.histories(as_of("2020-01-01")).unwrap().0
+}
+
+pub(super) fn counts(log: &Log, as_of: AsOf) -> RowCounts {
+    validation(log, as_of).account.counts
+}
+
+pub(super) fn validation(log: &Log, as_of: AsOf) -> Validation {
+    log.validation(as_of, &log.histories(as_of).unwrap().1)
 }
 
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {

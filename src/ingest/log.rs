@@ -1,49 +1,190 @@
-//! What a log says once it has been read: histories, and an account of the rows.
+//! What a log says once it has been read: rows by customer, and an account of all rows.
 
-use super::report::{Example, IngestReport, RowCounts, Validation};
+use super::partitions::{N_PARTS, Partitions};
+use super::report::{Account, Example, HistoryCounts, IngestReport, RowCounts, Validation};
+use super::{IngestError, Memory, Reading};
 use habitus_engine::domain::{
-    AsOf, EventRules, History, HistoryBuilder, RawEvent, Rejection, Timestamp, Zone,
+    AsOf, Day, Duplicates, EventRules, History, RawEvent, Rejection, Timestamp, Zone,
 };
+use rayon::prelude::*;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 
-/// All accepted events of a log, by customer, and what became of the other rows.
-#[derive(Debug, Clone, PartialEq)]
+/// All accepted rows of a log, by customer, and what became of the other rows.
+#[derive(Debug)]
 pub struct Log {
+    rules: EventRules,
+    rows: Partitions,
+    report: IngestReport,
+    span: Option<Span>,
+    /// Bytes that histories may take at once.
+    bound: u64,
+}
+
+/// What is noted beside rows on disk when all of them are there.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Kept {
+    report: IngestReport,
+    span: Option<Span>,
+    n_rows: Vec<u64>,
+}
+
+/// The name of that note.
+const NOTE: &str = "log.json";
+
+/// The times of the first and the last accepted row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Span {
+    pub oldest: Timestamp,
+    pub newest: Timestamp,
+}
+
+/// The customers of one bucket of ids.
+#[derive(Debug)]
+pub struct Part {
+    pub number: usize,
     /// Sorted by customer id.
     pub histories: Vec<History>,
-    pub report: IngestReport,
-    /// The time of the newest accepted event.
-    pub newest: Option<Timestamp>,
+    /// What became of these customers' rows by the as-of that was asked.
+    pub counts: HistoryCounts,
 }
 
 impl Log {
+    /// Where rows went to disk, notes beside them all that is needed to go on without reading the
+    /// sources again: [`Log::reopen`].
+    ///
+    /// # Errors
+    /// Where the disk refuses it.
+    pub fn keep(&mut self, directory: &Path) -> Result<(), IngestError> {
+        if !self.is_spilled() {
+            return Ok(());
+        }
+        let kept = self.rows.flush().and_then(|()| {
+            let note = Kept {
+                report: self.report.clone(),
+                span: self.span,
+                n_rows: self.rows.n_rows().to_vec(),
+            };
+            let unfinished = directory.join("log.json.part");
+            let file = File::create(&unfinished)?;
+            serde_json::to_writer(&file, &note)?;
+            file.sync_all()?;
+            std::fs::rename(unfinished, directory.join(NOTE))
+        });
+        kept.map_err(|source| IngestError::Spill { source })
+    }
+
+    /// The log whose rows an earlier run kept in `directory`; `None` where there is none, or not all
+    /// of it.
+    pub fn reopen(directory: &Path, rules: &EventRules, memory: &Memory) -> Option<Log> {
+        let note = File::open(directory.join(NOTE)).ok()?;
+        let Kept { report, span, n_rows } = serde_json::from_reader(BufReader::new(note)).ok()?;
+        let rows = Partitions::reopen(directory.to_owned(), n_rows);
+        Some(Log { rules: rules.clone(), rows, report, span, bound: memory.histories() })
+    }
+
+    /// Whether its rows are on disk.
+    pub fn is_spilled(&self) -> bool {
+        self.rows.is_spilled()
+    }
+
+    /// The times of the first and the last accepted row.
+    pub fn span(&self) -> Option<Span> {
+        self.span
+    }
+
+    /// Number of accepted rows, whatever their time.
+    pub fn n_rows(&self) -> u64 {
+        self.rows.n_rows().iter().sum()
+    }
+
+    /// The end of the day of the newest accepted row.
+    pub fn default_as_of(&self, zone: &Zone) -> Option<AsOf> {
+        self.span.map(|span| zone.end_of(zone.day_of(span.newest)))
+    }
+
+    /// Makes histories of the log part by part: `work` sees each part on one of several threads, and
+    /// `take` gets what came of it in the order of the parts.
+    ///
+    /// # Errors
+    /// Where rows on disk cannot be read, and the first error of `take`.
+    pub fn each_part<T: Send, E: From<IngestError>>(
+        &self,
+        as_of: AsOf,
+        work: impl Fn(Part) -> T + Sync,
+        mut take: impl FnMut(usize, T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let at_once = self.rows.at_once(self.bound).min(rayon::current_num_threads());
+        let parts: Vec<usize> = (0..N_PARTS).filter(|&part| self.rows.n_rows()[part] > 0).collect();
+        for several in parts.chunks(at_once) {
+            let done: Vec<Result<T, IngestError>> =
+                several.par_iter().map(|&part| self.part(part, as_of).map(&work)).collect();
+            for (&part, result) in several.iter().zip(done) {
+                take(part, result?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One part as histories.
+    ///
+    /// # Errors
+    /// Where rows on disk cannot be read.
+    pub fn part(&self, part: usize, as_of: AsOf) -> Result<Part, IngestError> {
+        let shaped =
+            self.rows.shaped(part, &self.rules).map_err(|source| IngestError::Spill { source })?;
+        let dropped = self.rules.duplicates == Duplicates::Drop;
+        let mut counts = HistoryCounts::default();
+        let histories = shaped
+            .into_iter()
+            .map(|shaped| {
+                counts.add(&shaped, dropped, as_of);
+                shaped.history
+            })
+            .collect();
+        Ok(Part { number: part, histories, counts })
+    }
+
+    /// All histories, sorted by customer id, for whoever keeps them in memory.
+    ///
+    /// # Errors
+    /// Where rows on disk cannot be read.
+    pub fn histories(&self, as_of: AsOf) -> Result<(Vec<History>, HistoryCounts), IngestError> {
+        let mut histories = Vec::new();
+        let mut counts = HistoryCounts::default();
+        self.each_part(
+            as_of,
+            |part| part,
+            |_, part| {
+                histories.extend(part.histories);
+                counts += part.counts;
+                Ok::<_, IngestError>(())
+            },
+        )?;
+        histories.sort_unstable_by(|a, b| a.customer().cmp(b.customer()));
+        Ok((histories, counts))
+    }
+
     /// What became of the rows, seen from an as-of. Whatever is dated later is only counted as
     /// such, so that rows to come change no other number.
-    pub fn counts(&self, as_of: AsOf) -> RowCounts {
-        let (mut accepted, mut later) = (0, 0);
-        for history in &self.histories {
-            let seen = history.until(as_of).len();
-            accepted += seen as u64;
-            later += (history.events().len() - seen) as u64;
-        }
-        let rejected = self.report.rejected(as_of);
-        let after_as_of = later + self.report.rejected_after(as_of);
-        let rows = accepted + after_as_of + rejected.values().sum::<u64>();
-        RowCounts { rows, accepted, after_as_of, rejected, repaired: self.report.repaired(as_of) }
+    pub fn counts(&self, as_of: AsOf, histories: &HistoryCounts) -> RowCounts {
+        self.report.counts(as_of, histories)
     }
 
     /// The same counts with examples, to be shown.
-    pub fn validation(&self, as_of: AsOf) -> Validation {
-        Validation {
-            as_of,
-            counts: self.counts(as_of),
+    pub fn validation(&self, as_of: AsOf, histories: &HistoryCounts) -> Validation {
+        let account = Account {
+            counts: self.counts(as_of, histories),
             rejected_examples: self.report.rejected_examples(as_of),
             repaired_examples: self.report.repaired_examples(as_of),
-        }
+        };
+        Validation { as_of, account }
     }
 
-    /// The end of the day of the newest accepted event.
-    pub fn default_as_of(&self, zone: &Zone) -> Option<AsOf> {
-        self.newest.map(|newest| zone.end_of(zone.day_of(newest)))
+    /// The share of rejected rows among all, in `[0, 1]`; rows that a rule leaves out are no fault.
+    pub fn rejected_share(&self) -> f64 {
+        self.report.rejected_share(self.n_rows())
     }
 }
 
@@ -51,36 +192,51 @@ impl Log {
 pub(super) struct Collector<'a> {
     rules: &'a EventRules,
     now: Timestamp,
-    histories: HistoryBuilder,
+    as_of: Option<AsOf>,
+    bound: u64,
+    rows: Partitions,
     report: IngestReport,
-    newest: Option<Timestamp>,
+    span: Option<Span>,
 }
 
-impl Collector<'_> {
-    pub(super) fn new(rules: &EventRules, now: Timestamp) -> Collector<'_> {
+impl<'a> Collector<'a> {
+    pub(super) fn new(reading: &Reading<'a>, rows: Partitions) -> Collector<'a> {
         Collector {
-            rules,
-            now,
-            histories: HistoryBuilder::default(),
+            rules: reading.rules,
+            now: reading.now,
+            as_of: reading.as_of,
+            bound: reading.memory.histories(),
+            rows,
             report: IngestReport::default(),
-            newest: None,
+            span: None,
         }
     }
 
     /// Takes one row. The example is made only if the report keeps it.
-    pub(super) fn take(&mut self, raw: &RawEvent<'_>, example: impl Fn() -> Example) {
+    ///
+    /// # Errors
+    /// Where rows had to go to disk and could not.
+    pub(super) fn take(
+        &mut self,
+        raw: &RawEvent<'_>,
+        example: impl Fn() -> Example,
+    ) -> Result<(), IngestError> {
         match self.rules.read(raw, self.now) {
             Ok(accepted) => {
                 let at = accepted.event.at;
                 for repair in accepted.repairs {
-                    self.report.repair(repair, at, &example);
+                    self.report.repair(repair, self.when(at), at, &example);
                 }
-                self.newest = self.newest.max(Some(at));
+                let span = self.span.get_or_insert(Span { oldest: at, newest: at });
+                *span = Span { oldest: span.oldest.min(at), newest: span.newest.max(at) };
                 // Blanks around an id are an accident of the file, as around any other field.
-                self.histories.add(raw.customer.trim(), accepted.event);
+                let customer = raw.customer.map(|id| id.text()).unwrap_or_default();
+                let added = self.rows.add(&customer, &accepted.event);
+                added.map_err(|source| IngestError::Spill { source })?;
             }
             Err(rejection) => self.reject(rejection, self.time_of(raw, rejection), example),
         }
+        Ok(())
     }
 
     /// Counts a row that cannot be taken, with its time where that can be read.
@@ -90,11 +246,28 @@ impl Collector<'_> {
         at: Option<Timestamp>,
         example: impl Fn() -> Example,
     ) {
-        self.report.reject(rejection, at, example);
+        let day = at.map(|at| self.when(at));
+        self.report.reject(rejection, day, at, example);
     }
 
     pub(super) fn finish(self) -> Log {
-        Log { histories: self.histories.finish(), report: self.report, newest: self.newest }
+        Log {
+            rules: self.rules.clone(),
+            rows: self.rows,
+            report: self.report,
+            span: self.span,
+            bound: self.bound,
+        }
+    }
+
+    /// The day under which a row is counted. An as-of that was asked may lie within a day; rows of
+    /// that day after it then count for the next.
+    fn when(&self, at: Timestamp) -> Day {
+        let day = self.rules.zone.day_of(at);
+        match self.as_of {
+            Some(as_of) if day == as_of.day && at > as_of.at => day.plus(1),
+            _ => day,
+        }
     }
 
     /// A faulty row is dated too where possible, because one that lies after the as-of is ignored
@@ -103,14 +276,13 @@ impl Collector<'_> {
         if rejection == Rejection::FutureTime {
             return None;
         }
-        let time = self.rules.zone.parse(raw.time, self.rules.time_format.as_deref());
-        time.ok().map(|time| time.at)
+        self.rules.time(raw).ok().map(|time| time.at)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{as_of, log, rules};
+    use super::super::fixture::{as_of, counts, histories, log, rules};
     use habitus_engine::domain::{Rejection, Repair};
     use std::collections::BTreeMap;
 
@@ -128,20 +300,20 @@ mod tests {
     #[test]
     fn rows_after_the_as_of_are_counted_apart() {
         let log = log(TEXT).unwrap();
-        let counts = log.counts(as_of("1997-06-01"));
-        assert_eq!((counts.rows, counts.accepted, counts.after_as_of), (8, 2, 3));
+        let before = counts(&log, as_of("1997-06-01"));
+        assert_eq!((before.rows, before.accepted, before.after_as_of), (8, 2, 3));
         let rejected = BTreeMap::from([
             (Rejection::Ragged, 1),
             (Rejection::FutureTime, 1),
             (Rejection::UnreadableAmount, 1),
         ]);
-        assert_eq!(counts.rejected, rejected);
-        assert_eq!(counts.repaired, BTreeMap::from([(Repair::AmountRounded, 1)]));
+        assert_eq!(before.rejected, rejected);
+        assert_eq!(before.repaired, BTreeMap::from([(Repair::AmountRounded, 1)]));
 
-        let counts = log.counts(as_of("1997-06-02"));
-        assert_eq!((counts.rows, counts.accepted, counts.after_as_of), (8, 3, 0));
-        assert_eq!(counts.rejected.values().sum::<u64>(), 5);
-        assert_eq!(counts.repaired, BTreeMap::from([(Repair::AmountRounded, 2)]));
+        let after = counts(&log, as_of("1997-06-02"));
+        assert_eq!((after.rows, after.accepted, after.after_as_of), (8, 3, 0));
+        assert_eq!(after.rejected.values().sum::<u64>(), 5);
+        assert_eq!(after.repaired, BTreeMap::from([(Repair::AmountRounded, 2)]));
     }
 
     #[test]
@@ -154,12 +326,8 @@ mod tests {
 
     #[test]
     fn blanks_around_an_id_do_not_make_another_customer() {
-        let customers: Vec<String> = log(TEXT)
-            .unwrap()
-            .histories
-            .iter()
-            .map(|history| history.customer().to_string())
-            .collect();
+        let histories = histories(&log(TEXT).unwrap());
+        let customers: Vec<&str> = histories.iter().map(|h| h.customer().as_str()).collect();
         assert_eq!(customers, ["1", "2"]);
     }
 }

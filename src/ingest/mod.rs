@@ -2,12 +2,13 @@
 //!
 //! The way of a row: `source` finds the files and tells their formats, `stream` unpacks them,
 //! `csv_log`, `ndjson_log` and `parquet_log` read them record by record, `columns` finds the fields,
-//! `log` hands each row to the event rules and collects what they accept, `report` counts the rest.
+//! `log` hands each row to the event rules, `partitions` keeps what they accept by customer, in
+//! memory or on disk, until it becomes histories, and `report` counts the rest.
 //! A bad row is counted and never fatal; a file that is no log at all stops the run.
 //!
-//! What is absent: a clock (the caller passes `now`), the merging of order lines, anything that
-//! looks at a customer. The rules that shape events belong to the engine, so that streamed events
-//! pass the same function as the rows read here.
+//! What is absent: a clock (the caller passes `now`), and anything that looks at a customer. The
+//! rules that shape events and histories belong to the engine, so that streamed events pass the
+//! same functions as the rows read here.
 
 mod columns;
 mod csv_log;
@@ -16,25 +17,48 @@ mod excerpt;
 #[cfg(test)]
 mod fixture;
 mod log;
+mod memory;
 mod ndjson_log;
+mod parquet_cells;
 mod parquet_log;
+mod partitions;
 mod report;
 mod source;
 mod stream;
 
 pub use columns::Columns;
 pub use error::IngestError;
-pub use log::Log;
-pub use report::{Example, IngestReport, RowCounts, Validation};
+pub use log::{Log, Part, Span};
+pub use memory::Memory;
+pub use partitions::N_PARTS;
+pub use report::{
+    Account, Example, HistoryCounts, IngestReport, RowCounts, ShapeCounts, Validation,
+};
 pub use source::{Source, sources};
 
 use self::log::Collector;
+use self::partitions::{Partitions, Spill};
 use self::source::Format;
-use habitus_engine::domain::{EventRules, Timestamp};
+use habitus_engine::domain::{AsOf, EventRules, Timestamp};
+use std::path::Path;
 
-/// Reads all sources into one log. `now` is the clock at the start of the run: a row dated later is
-/// rejected. `progress` hears, from time to time, how many bytes have been read over all sources
-/// (of a compressed file: compressed ones).
+/// How logs are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    pub columns: &'a Columns,
+    pub rules: &'a EventRules,
+    /// The clock at the start of the run: a row dated later is rejected.
+    pub now: Timestamp,
+    /// The as-of, where it is known beforehand; the end of a day otherwise.
+    pub as_of: Option<AsOf>,
+    pub memory: &'a Memory,
+    /// Where rows beyond the bound are kept, so that [`Log::keep`] can note them for another run; a
+    /// temporary place where left out.
+    pub keep_in: Option<&'a Path>,
+}
+
+/// Reads all sources into one log. `progress` hears, from time to time, how many bytes have been
+/// read over all sources (of a compressed file: compressed ones).
 ///
 /// The order of the sources and of their rows does not matter to the histories.
 ///
@@ -42,12 +66,16 @@ use habitus_engine::domain::{EventRules, Timestamp};
 /// [`IngestError`] where a file cannot be read, is empty, or lacks a mapped column.
 pub fn read(
     sources: &[Source],
-    columns: &Columns,
-    rules: &EventRules,
-    now: Timestamp,
+    reading: &Reading<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Log, IngestError> {
-    let mut collector = Collector::new(rules, now);
+    let spill = match reading.keep_in {
+        Some(directory) => Spill::Kept(directory.to_owned()),
+        None => Spill::Temporary(None, reading.memory.directory.clone()),
+    };
+    let rows = Partitions::new(reading.memory.waiting_rows(), spill);
+    let mut collector = Collector::new(reading, rows);
+    let columns = reading.columns;
     let mut bytes_before = 0;
     for source in sources {
         let mut bytes_here = 0;
@@ -67,7 +95,7 @@ pub fn read(
 
 #[cfg(test)]
 mod tests {
-    use super::fixture::{as_of, gzip, log, log_in, parquet, zstd};
+    use super::fixture::{as_of, counts, gzip, histories, log, log_in, parquet, validation, zstd};
     use super::{Log, Source};
     use habitus_engine::domain::{Rejection, Repair, fingerprint};
     use polars::prelude::{NamedFrom, Series};
@@ -115,14 +143,14 @@ mod tests {
         let expected = log(CSV).unwrap();
         let end = as_of("1997-12-31");
         let lines = |log: &Log| {
-            let validation = log.validation(end);
+            let validation = validation(log, end);
             [
-                validation.rejected_examples[&Rejection::MissingCustomer][0].line,
-                validation.rejected_examples[&Rejection::UnreadableTime][0].line,
-                validation.repaired_examples[&Repair::AmountRounded][0].line,
+                validation.account.rejected_examples[&Rejection::MissingCustomer][0].line,
+                validation.account.rejected_examples[&Rejection::UnreadableTime][0].line,
+                validation.account.repaired_examples[&Repair::AmountRounded][0].line,
             ]
         };
-        assert_eq!(expected.counts(end).accepted, 3);
+        assert_eq!(counts(&expected, end).accepted, 3);
         for name in [
             "a.csv",
             "a.csv.gz",
@@ -134,10 +162,10 @@ mod tests {
         ] {
             let mut told = 0;
             let read = log_in(&path(name), &mut |bytes| told = bytes).unwrap();
-            assert_eq!(read.histories, expected.histories, "{name}");
-            assert_eq!(read.counts(end), expected.counts(end), "{name}");
-            let (ours, theirs) = (&read.histories, &expected.histories);
-            assert_eq!(fingerprint(ours, end), fingerprint(theirs, end), "{name}");
+            let (ours, theirs) = (histories(&read), histories(&expected));
+            assert_eq!(ours, theirs, "{name}");
+            assert_eq!(counts(&read, end), counts(&expected, end), "{name}");
+            assert_eq!(fingerprint(&ours, end), fingerprint(&theirs, end), "{name}");
             // A CSV file has a header before its rows.
             let first = if name.contains("csv") { 1 } else { 0 };
             assert_eq!(lines(&read), [3, 4, 2].map(|line| line + first), "{name}");

@@ -1,16 +1,13 @@
 //! A Parquet log through polars, in windows of rows, so that memory holds the mapped columns of one
 //! window.
-//!
-//! Values become the texts that the rules of events read: a float by its shortest decimal, a local
-//! time as `YYYY-MM-DD HH:MM:SS[.fff]`, an instant as RFC 3339 in UTC, a date as `YYYY-MM-DD`.
 
 use super::log::Collector;
+use super::parquet_cells::{Cells, is_readable};
 use super::{Columns, Example, IngestError, excerpt};
 use csv::ByteRecord;
-use habitus_engine::domain::{Day, Timestamp};
+use habitus_engine::domain::RawValue;
 use polars::prelude::{
-    AnyValue, ArrowDataType, DataFrame, ParallelStrategy, ParquetReader, PolarsError, PolarsResult,
-    SerReader, TimeUnit,
+    FileMetadataRef, ParallelStrategy, ParquetReader, PolarsError, PolarsResult, SerReader,
 };
 use std::borrow::Cow;
 use std::fs::File;
@@ -20,11 +17,6 @@ use std::sync::Arc;
 
 /// How many rows are decoded at once.
 const WINDOW_ROWS: usize = 1 << 16;
-
-const MS_PER_DAY: i64 = 86_400_000;
-
-/// The texts of one column in one window.
-type Texts<'f> = Vec<Option<Cow<'f, str>>>;
 
 /// Reads one file into the collector.
 ///
@@ -76,24 +68,13 @@ pub(super) fn read(
         let alone = Arc::new(alone);
         for start in (0..alone.num_rows).step_by(WINDOW_ROWS) {
             let length = WINDOW_ROWS.min(alone.num_rows - start);
-            // Decoding on this thread keeps polars from starting a pool of its own beside ours.
-            let mut reader = ParquetReader::new(&mut input)
-                .read_parallel(ParallelStrategy::None)
-                .with_columns(Some(names.clone()))
-                .with_slice(Some((start, length)));
-            reader.set_metadata(Arc::clone(&alone));
-            let frame = reader.finish().map_err(broken)?;
-            let columns: PolarsResult<Vec<Texts<'_>>> =
-                names.iter().map(|name| texts(&frame, name)).collect();
-            let columns = columns.map_err(broken)?;
-            for index in 0..frame.height() {
+            let cells = window(&mut input, &alone, &names, (start, length)).map_err(broken)?;
+            for index in 0..length {
                 row += 1;
-                let field = |place: usize| columns[place][index].as_deref();
-                collector.take(&layout.raw_of(field), || Example {
-                    file: file.clone(),
-                    line: row,
-                    text: shown((0..columns.len()).map(field)),
-                });
+                let raw = layout.raw_of(|place| cells[place].at(index));
+                let example =
+                    || Example { file: file.clone(), line: row, text: shown(&cells, index) };
+                collector.take(&raw, example)?;
             }
             progress((u128::from(n_bytes) * u128::from(row) / n_rows.max(1) as u128) as u64);
         }
@@ -102,114 +83,61 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Whether values of a type have a text. Everything else is refused before polars sees it, which
-/// stops at types it was not built for.
-fn is_readable(found: &ArrowDataType) -> bool {
-    use ArrowDataType as Type;
-    match found {
-        Type::Dictionary(_, values, _) => {
-            matches!(**values, Type::Utf8View | Type::Utf8 | Type::LargeUtf8)
-        }
-        Type::Null
-        | Type::Utf8View
-        | Type::Utf8
-        | Type::LargeUtf8
-        | Type::Int8
-        | Type::Int16
-        | Type::Int32
-        | Type::Int64
-        | Type::UInt8
-        | Type::UInt16
-        | Type::UInt32
-        | Type::UInt64
-        | Type::Float32
-        | Type::Float64
-        | Type::Date32
-        | Type::Date64
-        | Type::Timestamp(..)
-        | Type::Decimal(..)
-        | Type::Decimal32(..)
-        | Type::Decimal64(..)
-        | Type::Decimal256(..) => true,
-        _ => false,
-    }
-}
-
-fn texts<'f>(frame: &'f DataFrame, name: &str) -> PolarsResult<Texts<'f>> {
-    let column = frame.column(name)?;
-    Ok(column.as_materialized_series().iter().map(text).collect())
+/// The named columns of some rows (the first, and how many) of a file.
+fn window(
+    input: &mut File,
+    metadata: &FileMetadataRef,
+    names: &[String],
+    rows: (usize, usize),
+) -> PolarsResult<Vec<Cells>> {
+    // Decoding on this thread keeps polars from starting a pool of its own beside ours.
+    let mut reader = ParquetReader::new(input)
+        .read_parallel(ParallelStrategy::None)
+        .with_columns(Some(names.to_vec()))
+        .with_slice(Some(rows));
+    reader.set_metadata(Arc::clone(metadata));
+    let frame = reader.finish()?;
+    names.iter().map(|name| Cells::of(frame.column(name)?.as_materialized_series())).collect()
 }
 
 /// The mapped fields of a row, as a CSV file would have them.
-fn shown<'f>(texts: impl Iterator<Item = Option<&'f str>>) -> String {
-    excerpt::row(&ByteRecord::from(texts.map(Option::unwrap_or_default).collect::<Vec<&str>>()))
-}
-
-fn text(value: AnyValue<'_>) -> Option<Cow<'_, str>> {
-    let text = match value {
-        AnyValue::String(text) => return Some(Cow::Borrowed(text)),
-        AnyValue::Categorical(category, names) | AnyValue::Enum(category, names) => {
-            return names.cat_to_str(category).map(Cow::Borrowed);
-        }
-        AnyValue::Int8(number) => number.to_string(),
-        AnyValue::Int16(number) => number.to_string(),
-        AnyValue::Int32(number) => number.to_string(),
-        AnyValue::Int64(number) => number.to_string(),
-        AnyValue::UInt8(number) => number.to_string(),
-        AnyValue::UInt16(number) => number.to_string(),
-        AnyValue::UInt32(number) => number.to_string(),
-        AnyValue::UInt64(number) => number.to_string(),
-        AnyValue::Float32(number) => number.to_string(),
-        AnyValue::Float64(number) => number.to_string(),
-        AnyValue::Decimal(units, _precision, scale) => decimal(units, scale),
-        AnyValue::Date(days) => Day(days).to_string(),
-        AnyValue::Datetime(ticks, unit, zone) => {
-            let ms = match unit {
-                TimeUnit::Nanoseconds => ticks.div_euclid(1_000_000),
-                TimeUnit::Microseconds => ticks.div_euclid(1_000),
-                TimeUnit::Milliseconds => ticks,
-            };
-            if zone.is_some() { Timestamp(ms).to_string() } else { local(ms) }
-        }
-        // Null: a column in any other type was refused.
-        _ => return None,
-    };
-    Some(Cow::Owned(text))
-}
-
-/// A time without a zone, from its milliseconds since the start of 1970.
-fn local(ms: i64) -> String {
-    // A day beyond the calendar has no date, and is then no readable time.
-    let day = Day(i32::try_from(ms.div_euclid(MS_PER_DAY)).unwrap_or(i32::MAX));
-    let (seconds, ms) = (ms.rem_euclid(MS_PER_DAY) / 1_000, ms.rem_euclid(1_000));
-    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    let time = format!("{day} {hours:02}:{minutes:02}:{seconds:02}");
-    if ms == 0 { time } else { format!("{time}.{ms:03}") }
-}
-
-/// A decimal from its digits and how many of them stand behind the point.
-fn decimal(units: i128, scale: usize) -> String {
-    let sign = if units < 0 { "-" } else { "" };
-    let digits = format!("{:0>width$}", units.unsigned_abs(), width = scale + 1);
-    let (whole, part) = digits.split_at(digits.len() - scale);
-    if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
+fn shown(columns: &[Cells], index: usize) -> String {
+    let mut record = ByteRecord::new();
+    for cells in columns {
+        let text = match cells.at(index) {
+            None => Cow::Borrowed(""),
+            // The blanks around a text may be what is wrong with it.
+            Some(RawValue::Text(text)) => Cow::Borrowed(text),
+            Some(value) => value.text(),
+        };
+        record.push_field(text.as_bytes());
+    }
+    excerpt::row(&record)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Log;
-    use super::super::fixture::{as_of, log_in, parquet};
+    use super::super::fixture::{
+        as_of, columns, counts, histories, log_in, parquet, read_with, rules, validation,
+    };
+    use super::super::{Log, Source};
     use super::*;
-    use habitus_engine::domain::{Money, Rejection};
-    use polars::prelude::{Categories, DataType, NamedFrom, Series, TimeZone};
+    use habitus_engine::domain::{EventRules, Money, Rejection, Repair, Zone};
+    use polars::prelude::{
+        Categories, DataType, IntoSeries, NamedFrom, Series, TimeUnit, TimeZone,
+    };
     use std::fs;
 
-    /// The log that these columns give, written in row groups of two.
-    fn log(columns: Vec<Series>) -> Result<Log, IngestError> {
+    /// The log that these columns give under these rules, written in row groups of two.
+    fn log_under(rules: &EventRules, series: Vec<Series>) -> Result<Log, IngestError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.parquet");
-        parquet(&path, columns, Some(2));
-        log_in(&path, &mut |_| ())
+        parquet(&path, series, Some(2));
+        read_with(&[Source::Path(path)], &columns(), rules, &mut |_| ())
+    }
+
+    fn log(series: Vec<Series>) -> Result<Log, IngestError> {
+        log_under(&rules(), series)
     }
 
     fn ids() -> Series {
@@ -224,39 +152,61 @@ mod tests {
         Series::new("amount".into(), &[5i64; 5][..])
     }
 
-    /// When the first customer came, if these are the times.
-    fn first_time(times: Series) -> String {
-        log(vec![ids(), times, amounts()]).unwrap().histories[0].events()[0].at.to_string()
+    /// The same time in every row.
+    fn times(ticks: i64, unit: TimeUnit, zone: Option<TimeZone>) -> Series {
+        let ticks = Series::new("date".into(), &[ticks; 5][..]);
+        ticks.i64().unwrap().clone().into_datetime(unit, zone).into_series()
+    }
+
+    fn days(day: i32) -> Series {
+        Series::new("date".into(), &[day; 5][..]).cast(&DataType::Date).unwrap()
+    }
+
+    /// When the first customer came under these rules, if these are the times.
+    fn first_time(rules: &EventRules, times: Series) -> String {
+        let log = log_under(rules, vec![ids(), times, amounts()]).unwrap();
+        histories(&log)[0].events()[0].at.to_string()
     }
 
     #[test]
     fn times_of_every_unit_are_read() {
         const MS: i64 = 852_163_200_500; // 1997-01-02T00:00:00.500Z
-        let utc = Some(TimeZone::UTC);
         for (unit, ticks_per_ms) in [
             (TimeUnit::Milliseconds, 1),
             (TimeUnit::Microseconds, 1_000),
             (TimeUnit::Nanoseconds, 1_000_000),
         ] {
-            for zone in [None, utc.clone()] {
-                let ticks = Series::new("date".into(), &[MS * ticks_per_ms; 5][..]);
-                let times = ticks.cast(&DataType::Datetime(unit, zone)).unwrap();
-                assert_eq!(first_time(times), "1997-01-02T00:00:00.5Z", "{unit:?}");
+            for zone in [None, Some(TimeZone::UTC)] {
+                let times = times(MS * ticks_per_ms, unit, zone);
+                assert_eq!(first_time(&rules(), times), "1997-01-02T00:00:00.5Z", "{unit:?}");
             }
         }
-        let days = Series::new("date".into(), &[9_863i32; 5][..]).cast(&DataType::Date).unwrap();
-        assert_eq!(first_time(days), "1997-01-02T00:00:00Z");
+        assert_eq!(first_time(&rules(), days(9_863)), "1997-01-02T00:00:00Z");
     }
 
     #[test]
-    fn local_times_and_decimals_are_written_out() {
-        assert_eq!(local(0), "1970-01-01 00:00:00");
-        assert_eq!(local(-1), "1969-12-31 23:59:59.999");
-        assert_eq!(local(45_296_007), "1970-01-01 12:34:56.007");
-        for (units, scale, text) in
-            [(1210, 2, "12.10"), (-5, 2, "-0.05"), (7, 0, "7"), (0, 3, "0.000")]
-        {
-            assert_eq!(decimal(units, scale), text);
+    fn only_times_without_a_zone_are_taken_in_that_of_the_rules() {
+        const MS: i64 = 867_753_000_000; // 1997-07-01T10:30:00Z
+        let unit = TimeUnit::Milliseconds;
+        let london = EventRules { zone: Zone::named("Europe/London").unwrap(), ..rules() };
+        assert_eq!(first_time(&london, times(MS, unit, None)), "1997-07-01T09:30:00Z");
+        let known = times(MS, unit, Some(TimeZone::UTC));
+        assert_eq!(first_time(&london, known), "1997-07-01T10:30:00Z");
+        assert_eq!(first_time(&london, days(10_043)), "1997-06-30T23:00:00Z");
+
+        const GAP: i64 = 859_685_400_000; // 1997-03-30T01:30:00, when clocks went from 1 to 2
+        let log = log_under(&london, vec![ids(), times(GAP, unit, None), amounts()]).unwrap();
+        let repaired = counts(&log, as_of("2020-01-01")).repaired;
+        assert_eq!(repaired.into_iter().collect::<Vec<_>>(), [(Repair::LocalTimeAdjusted, 5)]);
+    }
+
+    #[test]
+    fn a_format_is_for_texts_alone() {
+        let rules = EventRules { time_format: Some("%d.%m.%Y".into()), ..rules() };
+        let texts = Series::new("date".into(), &["02.01.1997"; 5][..]);
+        let typed = times(852_163_200_000, TimeUnit::Milliseconds, None);
+        for times in [texts, typed, days(9_863)] {
+            assert_eq!(first_time(&rules, times), "1997-01-02T00:00:00Z");
         }
     }
 
@@ -274,10 +224,31 @@ mod tests {
             DataType::Decimal(12, 2),
         ] {
             let amounts = amounts().cast(&number).unwrap();
-            let log = log(vec![ids.clone(), dates(), amounts]).unwrap();
-            assert_eq!(log.histories[4].customer().as_str(), "e");
-            assert_eq!(log.histories[4].events()[0].amount, Some(Money(500)), "{number:?}");
+            let histories = histories(&log(vec![ids.clone(), dates(), amounts]).unwrap());
+            assert_eq!(histories[4].customer().as_str(), "e");
+            assert_eq!(histories[4].events()[0].amount, Some(Money(500)), "{number:?}");
         }
+    }
+
+    #[test]
+    fn floats_of_either_width_are_their_shortest_decimals() {
+        let read = |amounts: Series| {
+            let log = log(vec![ids(), dates(), amounts]).unwrap();
+            let rounded = counts(&log, as_of("2020-01-01")).repaired.into_values().sum::<u64>();
+            (histories(&log)[0].events()[0].amount, rounded)
+        };
+        let singles = Series::new("amount".into(), &[0.1f32; 5][..]);
+        assert_eq!(read(singles), (Some(Money(10)), 0));
+        let doubles = Series::new("amount".into(), &[0.1f64 + 0.2; 5][..]);
+        assert_eq!(read(doubles), (Some(Money(30)), 5));
+    }
+
+    #[test]
+    fn customers_may_be_numbers() {
+        let ids = Series::new("id".into(), &[1, 2, 3, 4, u64::MAX][..]);
+        let histories = histories(&log(vec![ids, dates(), amounts()]).unwrap());
+        let customers: Vec<&str> = histories.iter().map(|h| h.customer().as_str()).collect();
+        assert_eq!(customers, ["1", "18446744073709551615", "2", "3", "4"]);
     }
 
     #[test]
@@ -286,8 +257,8 @@ mod tests {
         let amounts = [Some(1.5f64), Some(1.0), None, Some(f64::NAN), Some(0.1)];
         let amounts = Series::new("amount".into(), &amounts[..]);
         let log = log(vec![amounts, dates(), ids]).unwrap();
-        assert_eq!(log.counts(as_of("2020-01-01")).accepted, 1);
-        let examples = log.validation(as_of("2020-01-01")).rejected_examples;
+        assert_eq!(counts(&log, as_of("2020-01-01")).accepted, 1);
+        let examples = validation(&log, as_of("2020-01-01")).account.rejected_examples;
         let lines = |rejection| -> Vec<u64> {
             examples[&rejection].iter().map(|example| example.line).collect()
         };
@@ -295,6 +266,22 @@ mod tests {
         assert_eq!(lines(Rejection::MissingAmount), [3]);
         assert_eq!(lines(Rejection::NonFiniteAmount), [4]);
         assert_eq!(examples[&Rejection::MissingAmount][0].text, "c,1997-01-01,");
+        assert_eq!(examples[&Rejection::NonFiniteAmount][0].text, "d,1997-01-01,NaN");
+    }
+
+    #[test]
+    fn a_typed_row_is_shown_as_text() {
+        let row = [
+            Series::new("id".into(), &[" 7, "][..]),
+            Series::new("amount".into(), &[-2.5f64][..]),
+            Series::new("quantity".into(), &[3i32][..]),
+            days(9_863),
+            times(852_163_200_500, TimeUnit::Milliseconds, None),
+            times(852_163_200_500, TimeUnit::Milliseconds, Some(TimeZone::UTC)),
+        ];
+        let columns: Vec<Cells> = row.iter().map(|series| Cells::of(series).unwrap()).collect();
+        let expected = "\" 7, \",-2.5,3,1997-01-02,1997-01-02T00:00:00.5,1997-01-02T00:00:00.5Z";
+        assert_eq!(shown(&columns, 0), expected);
     }
 
     #[test]
@@ -312,8 +299,8 @@ mod tests {
         ];
         parquet(&path, columns, None);
         let log = log_in(&path, &mut |_| ()).unwrap();
-        assert_eq!(log.histories.len(), n_rows - 1);
-        let examples = log.validation(as_of("2020-01-01")).rejected_examples;
+        assert_eq!(histories(&log).len(), n_rows - 1);
+        let examples = validation(&log, as_of("2020-01-01")).account.rejected_examples;
         assert_eq!(examples[&Rejection::NegativeAmount][0].line, n_rows as u64);
     }
 
@@ -336,7 +323,7 @@ mod tests {
     #[test]
     fn no_rows_are_no_error_but_a_foreign_or_cut_file_is() {
         let none = [ids(), dates(), amounts()].map(|column| column.head(Some(0)));
-        assert!(log(Vec::from(none)).unwrap().histories.is_empty());
+        assert!(histories(&log(Vec::from(none)).unwrap()).is_empty());
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.parquet");

@@ -55,7 +55,7 @@ impl Read for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::IngestError;
-    use super::super::fixture::{gzip, log_in, zstd};
+    use super::super::fixture::{gzip, histories, log_in, zstd};
     use std::fs;
 
     const HEADER: &[u8] = b"id,date,amount\n";
@@ -69,7 +69,7 @@ mod tests {
         {
             let path = directory.path().join(name);
             fs::write(&path, parts.concat()).unwrap();
-            assert_eq!(log_in(&path, &mut |_| ()).unwrap().histories.len(), 2, "{name}");
+            assert_eq!(histories(&log_in(&path, &mut |_| ()).unwrap()).len(), 2, "{name}");
         }
     }
 

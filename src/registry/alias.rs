@@ -18,6 +18,9 @@ struct Change {
     alias: String,
     action: Action,
     version: String,
+    /// What the gate had against it, where somebody forced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overruled: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +57,8 @@ impl Registry {
         Ok(aliases)
     }
 
-    /// Points an alias at a version, in one step.
+    /// Points an alias at a version, in one step. The production alias goes through the gate instead:
+    /// [`Registry::promote`].
     ///
     /// # Errors
     /// [`RegistryError::UnknownVersion`], [`RegistryError::Io`].
@@ -66,10 +70,22 @@ impl Registry {
         at: Timestamp,
     ) -> Result<(), RegistryError> {
         let version = self.resolve(name, version)?;
+        self.point(name, alias, version, None, at)
+    }
+
+    pub(super) fn point(
+        &self,
+        name: &str,
+        alias: &str,
+        version: String,
+        overruled: Option<String>,
+        at: Timestamp,
+    ) -> Result<(), RegistryError> {
         if self.aliases(name)?.get(alias) == Some(&version) {
             return Ok(());
         }
-        self.change(name, Change { at, alias: alias.to_owned(), action: Action::Set, version })
+        let alias = alias.to_owned();
+        self.change(name, Change { at, alias, action: Action::Set, version, overruled })
     }
 
     /// Points an alias at the version that it meant before the last change, and returns that
@@ -108,6 +124,7 @@ impl Registry {
             alias: alias.to_owned(),
             action: Action::RollBack,
             version: version.clone(),
+            overruled: None,
         };
         self.change(name, change)?;
         Ok(version)

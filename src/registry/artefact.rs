@@ -3,10 +3,10 @@
 use super::files::{self, io};
 use super::manifest::{self, Manifest, Sealed, SealedRows};
 use super::{RegistryError, is_plain_name};
-use crate::ingest::{Columns, RowCounts};
+use crate::ingest::{Account, Columns};
 use habitus_engine::domain::{AsOf, Timestamp, sha256};
 use habitus_engine::training::{Trained, TrainingSettings};
-use habitus_engine::version::{FORMAT, ModelVersion};
+use habitus_engine::version::{FORMAT, Incumbent, ModelVersion};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::ErrorKind;
@@ -26,6 +26,14 @@ pub struct Artefact {
     pub metrics: serde_json::Value,
 }
 
+/// A version as others refer to it.
+pub fn reference_to(artefact: &Artefact) -> Incumbent {
+    Incumbent {
+        version: artefact.manifest.version.clone(),
+        digest: artefact.manifest.digest.clone(),
+    }
+}
+
 /// A version before it has a name.
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -33,7 +41,9 @@ pub struct Draft<'a> {
     pub trained: &'a Trained,
     pub settings: &'a TrainingSettings,
     pub as_of: AsOf,
-    pub counts: &'a RowCounts,
+    /// Without the texts of rows.
+    pub account: &'a Account,
+    pub incumbent: Option<Incumbent>,
     pub files: Vec<String>,
     pub columns: Columns,
     pub created_at: Timestamp,
@@ -89,6 +99,11 @@ fn existing(name: &str, version: &str, directory: PathBuf) -> Result<Published, 
     Ok(Published { manifest, directory, created: false })
 }
 
+#[derive(serde::Deserialize)]
+struct Format {
+    format: u32,
+}
+
 /// Reads the manifest of a version and checks that it stands where it says.
 pub fn read_manifest(
     directory: &Path,
@@ -96,14 +111,15 @@ pub fn read_manifest(
     version: &str,
 ) -> Result<Manifest, RegistryError> {
     let path = directory.join(MANIFEST);
-    let manifest: Manifest = parse(&path, &read_file(&path)?)?;
+    let bytes = read_file(&path)?;
     let damaged = |reason: String| RegistryError::Damaged { path: path.clone(), reason };
-    if manifest.format != FORMAT {
-        return Err(damaged(format!(
-            "it has format {}, this program reads format {FORMAT}",
-            manifest.format
-        )));
+    // Of another format nothing else can be expected to be where this program looks for it.
+    let Format { format } = parse(&path, &bytes)?;
+    if format != FORMAT {
+        let reason = format!("it has format {format}, this program reads format {FORMAT}");
+        return Err(damaged(reason));
     }
+    let manifest: Manifest = parse(&path, &bytes)?;
     if manifest.name != name || manifest.version != version {
         return Err(damaged(format!("it belongs to {}/{}", manifest.name, manifest.version)));
     }
@@ -144,17 +160,16 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
     debug_assert!(is_plain_name(draft.name), "configuration checks names");
     let spec = to_json(&draft.settings.spec, family)?;
     let sealed = Sealed {
-        fingerprint: draft.trained.fingerprint.clone(),
+        population: draft.trained.population.clone(),
         as_of: draft.as_of,
         clock: draft.trained.evaluation.clock,
         n_customers: draft.trained.n_customers as u64,
-        rows: SealedRows::of(draft.counts),
+        incumbent: draft.incumbent.clone(),
+        rows: SealedRows::of(&draft.account.counts),
         columns: draft.columns.clone(),
         spec_sha256: sha256(&spec),
         settings: draft.settings.clone(),
     };
-    let mut rejected_undated = draft.counts.rejected.clone();
-    rejected_undated.retain(|reason, _| !reason.is_dated());
     let parameters_sha256 = sha256(parameters);
     let digest = manifest::digest(&sealed, &parameters_sha256).map_err(not_json(family))?;
     Ok(Manifest {
@@ -168,8 +183,7 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
         cpu_features: manifest::cpu_features(),
         threads: draft.threads,
         files: draft.files.clone(),
-        rejected_undated,
-        rows_after_as_of: draft.counts.after_as_of,
+        account: draft.account.clone(),
         sealed,
     })
 }

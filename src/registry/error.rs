@@ -12,6 +12,8 @@ pub enum RegistryError {
     UnknownVersion { name: String, reference: String },
     #[error("alias `{alias}` of model `{name}` has nothing to go back to")]
     NothingToRollBack { name: String, alias: String },
+    #[error("the gate keeps {name}@{version} out of production: {reason}")]
+    GateRefused { name: String, version: String, reason: String },
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("{} cannot be read or written", path.display())]

@@ -65,13 +65,13 @@ impl Examined {
         let retrained = serde_json::to_value(&trained.version).map_err(to_value)?;
         let sealed = &self.manifest.sealed;
         let went_in = json!({
-            "fingerprint": sealed.fingerprint,
+            "population": sealed.population,
             "n_customers": sealed.n_customers,
             "clock": sealed.clock,
             "rows": sealed.rows,
         });
         let goes_in = json!({
-            "fingerprint": trained.fingerprint,
+            "population": trained.population,
             "n_customers": trained.n_customers,
             "clock": trained.evaluation.clock,
             "rows": SealedRows::of(counts),

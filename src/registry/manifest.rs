@@ -1,8 +1,9 @@
 //! What went into a version, and what it can be recognised by.
 
-use crate::ingest::{Columns, RowCounts};
+use crate::ingest::{Account, Columns, RowCounts, ShapeCounts};
 use habitus_engine::domain::{AsOf, Rejection, Repair, Timestamp, sha256};
-use habitus_engine::training::{Clock, TrainingSettings};
+use habitus_engine::training::{Clock, Population, TrainingSettings};
+use habitus_engine::version::Incumbent;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,10 +25,8 @@ pub struct Manifest {
     pub threads: usize,
     /// The files that the log was read from.
     pub files: Vec<String>,
-    /// Rejected rows whose time cannot be known, or depends on the clock.
-    pub rejected_undated: BTreeMap<Rejection, u64>,
-    /// Rows of the log that lay after the as-of and were not looked at.
-    pub rows_after_as_of: u64,
+    /// What became of every row, with examples by file and line.
+    pub account: Account,
     pub sealed: Sealed,
 }
 
@@ -35,17 +34,37 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sealed {
-    /// SHA-256 over the canonically sorted accepted events up to the as-of.
-    pub fingerprint: String,
+    pub population: Population,
     pub as_of: AsOf,
     pub clock: Clock,
+    /// Customers that the version can answer about, among those that training saw.
     pub n_customers: u64,
+    /// The version whose segments were taken over.
+    pub incumbent: Option<Incumbent>,
     pub rows: SealedRows,
     /// Which column of the log held what, and holds it when the version's customers are scored.
     pub columns: Columns,
     /// SHA-256 of the feature spec's JSON.
     pub spec_sha256: String,
     pub settings: TrainingSettings,
+}
+
+impl Sealed {
+    /// Whether training would be given the same again, but for the incumbent.
+    pub fn is_of(
+        &self,
+        population: &Population,
+        as_of: AsOf,
+        columns: &Columns,
+        settings: &TrainingSettings,
+        counts: &RowCounts,
+    ) -> bool {
+        self.population == *population
+            && self.as_of == as_of
+            && self.columns == *columns
+            && self.settings == *settings
+            && self.rows == SealedRows::of(counts)
+    }
 }
 
 /// Row counts, without those after the as-of.
@@ -55,6 +74,7 @@ pub struct SealedRows {
     pub accepted: u64,
     pub repaired: BTreeMap<Repair, u64>,
     pub rejected: BTreeMap<Rejection, u64>,
+    pub shaped: ShapeCounts,
 }
 
 impl SealedRows {
@@ -62,7 +82,12 @@ impl SealedRows {
     pub fn of(counts: &RowCounts) -> SealedRows {
         let mut rejected = counts.rejected.clone();
         rejected.retain(|reason, _| reason.is_dated());
-        SealedRows { accepted: counts.accepted, repaired: counts.repaired.clone(), rejected }
+        SealedRows {
+            accepted: counts.accepted,
+            repaired: counts.repaired.clone(),
+            rejected,
+            shaped: counts.shaped,
+        }
     }
 }
 

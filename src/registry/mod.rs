@@ -5,6 +5,7 @@
 //!                           parameters.json  the engine's ModelVersion
 //!                           metrics.json     the evaluation, outside the digest
 //!                           report.md        the same for people, outside the digest
+//! <models>/<name>/verdicts/<version>.json    what the gate says of it
 //! <models>/<name>/aliases/production         one line: a version
 //! <models>/<name>/aliases/history.ndjson     every change of an alias
 //! ```
@@ -18,13 +19,15 @@ mod error;
 mod examine;
 mod files;
 mod manifest;
+mod verdict;
 
 pub use alias::pointing_at;
-pub use artefact::{Artefact, Draft, Published};
+pub use artefact::{Artefact, Draft, Published, reference_to};
 pub use difference::Difference;
 pub use error::RegistryError;
 pub use examine::Examined;
 pub use manifest::{Manifest, Sealed};
+pub use verdict::GateRecord;
 
 use std::path::{Path, PathBuf};
 
@@ -156,6 +159,7 @@ impl Registry {
         if !is_plain_name(name) {
             return Err(RegistryError::UnknownModel { name: name.to_owned() });
         }
+        // Aliases and verdicts have directories too, whose names are no versions'.
         let mut names = files::directories(&self.root.join(name))?;
         names.retain(|version| is_version_name(version));
         Ok(names)

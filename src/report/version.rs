@@ -136,8 +136,11 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     report += "Purchase days, days since the last and spend of a purchase day are medians; LTV and \
                churn are means.\n\n### How many\n\n";
     report += &selection_table(evaluation).to_string();
-    for note in &version.segment.diagnostics.notes {
+    for note in version.segment.clusters().iter().flat_map(|c| &c.diagnostics.notes) {
         push_line(&mut report, &format!("\n- {note}"));
+    }
+    if let Some(lineage) = super::lineage(version) {
+        push_line(&mut report, &format!("\n### Where from\n\n{lineage}"));
     }
     push_line(
         &mut report,

@@ -1,5 +1,6 @@
-//! The errors that tonic makes itself, before a service sees the call: they too get a canonical code,
-//! an `ErrorInfo` and a request id, so that a client finds in every error what it finds in ours.
+//! The errors that tonic makes itself, before a service sees the call: they too get a canonical
+//! code, an `ErrorInfo` and a request id, so that a client finds in every error what it finds in
+//! ours.
 
 use super::request_id::RequestId;
 use super::status::DOMAIN;

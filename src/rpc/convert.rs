@@ -1,15 +1,12 @@
-//! Between what habitus talks about and the messages of `proto/`. Nothing is computed here.
+//! Between answers and the messages of `proto/`. Nothing is computed here.
 
 use super::{RpcError, pb, status};
-use crate::registry::Manifest;
-use crate::serving::{Described, Listed, LoadedModel, ServingError};
+use crate::serving::{LoadedModel, Member, ServingError};
 use habitus_engine::domain::{
     Abstention, Answer, ChurnAnswer, Prediction, Reason, SegmentAnswer, Timestamp, ValueAnswer,
 };
 use habitus_engine::segments::Segment;
-use habitus_engine::version::{ModelVersion, Replaced};
-use prost_types::value::Kind;
-use prost_types::{ListValue, NullValue, Struct, Value};
+use habitus_engine::version::ModelVersion;
 
 /// The seconds that a protobuf Timestamp may hold: the years 1 to 9999.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -74,6 +71,8 @@ fn segment_head(answer: &Answer<SegmentAnswer>) -> pb::SegmentHead {
         segment_name: given.map(|segment| segment.name.clone()).unwrap_or_default(),
         cluster: given.map(|segment| segment.cluster as u32),
         probability: given.and_then(|segment| segment.probability),
+        tier: given.map(|segment| segment.tier.to_owned()).unwrap_or_default(),
+        rfm: given.map(|segment| segment.rfm.to_string()).unwrap_or_default(),
     }
 }
 
@@ -150,83 +149,12 @@ pub fn segment(cluster: usize, segment: &Segment, version: &ModelVersion) -> pb:
     }
 }
 
-/// A version in a list, without heads and metrics.
-pub fn listed(listed: Listed, served: &LoadedModel) -> pb::ModelVersion {
-    model_version(&listed.manifest, listed.aliases, served)
-}
-
-/// A version in full.
-pub fn described(described: Described, served: &LoadedModel) -> pb::ModelVersion {
-    let model = described.model;
-    pb::ModelVersion {
-        heads: Some(heads(model.scorer.version())),
-        metrics: structure(&model.metrics),
-        ..model_version(&model.manifest, described.aliases, served)
+/// A customer in the list of a segment's members.
+pub fn member(member: &Member<'_>) -> pb::SegmentMember {
+    pb::SegmentMember {
+        customer_id: member.customer.as_str().to_owned(),
+        probability: member.probability,
     }
-}
-
-fn model_version(
-    manifest: &Manifest,
-    aliases: Vec<String>,
-    served: &LoadedModel,
-) -> pb::ModelVersion {
-    let clock = manifest.sealed.clock;
-    pb::ModelVersion {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: manifest.digest.clone(),
-        aliases,
-        serving: manifest.name == served.name() && manifest.version == served.version(),
-        as_of: Some(timestamp(manifest.sealed.as_of.at)),
-        created_at: Some(timestamp(manifest.created_at)),
-        horizon_days: clock.horizon_days,
-        window_days: clock.window_days,
-        bridged: clock.bridged(),
-        n_customers: manifest.sealed.n_customers,
-        heads: None,
-        metrics: None,
-    }
-}
-
-fn heads(version: &ModelVersion) -> pb::ModelHeads {
-    let (value, churn) = (&version.forecast.value, &version.forecast.churn);
-    pb::ModelHeads {
-        segment: Some(head_model(version.segment.model.family(), None)),
-        n_segments: version.segment.catalogue.len() as u32,
-        value: Some(head_model(value.model.family(), value.replaced.as_ref())),
-        churn: Some(head_model(churn.model.family(), churn.replaced.as_ref())),
-    }
-}
-
-fn head_model(family: &str, replaced: Option<&Replaced>) -> pb::HeadModel {
-    pb::HeadModel {
-        family: family.to_owned(),
-        replaced: replaced.map(|replaced| pb::ReplacedModel {
-            family: replaced.family.clone(),
-            reason: replaced.reason.clone(),
-        }),
-    }
-}
-
-/// A JSON object as a protobuf Struct; nothing else fits into one.
-fn structure(json: &serde_json::Value) -> Option<Struct> {
-    let fields = json.as_object()?;
-    Some(Struct { fields: fields.iter().map(|(name, json)| (name.clone(), value(json))).collect() })
-}
-
-fn value(json: &serde_json::Value) -> Value {
-    let null = Kind::NullValue(NullValue::NullValue.into());
-    let kind = match json {
-        serde_json::Value::Null => null,
-        serde_json::Value::Bool(truth) => Kind::BoolValue(*truth),
-        serde_json::Value::Number(number) => number.as_f64().map_or(null, Kind::NumberValue),
-        serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-        serde_json::Value::Array(items) => {
-            Kind::ListValue(ListValue { values: items.iter().map(value).collect() })
-        }
-        serde_json::Value::Object(_) => structure(json).map_or(null, Kind::StructValue),
-    };
-    Value { kind: Some(kind) }
 }
 
 #[cfg(test)]
@@ -253,17 +181,5 @@ mod tests {
         for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (i64::MAX, 0), (i64::MIN, 0)] {
             assert!(matches!(asked(seconds, nanos), Err(RpcError::BadTimestamp { .. })));
         }
-    }
-
-    #[test]
-    fn json_keeps_its_shape() {
-        let json = serde_json::json!({"a": [1, null, {"b": true}], "c": "x"});
-        let fields = structure(&json).unwrap().fields;
-        assert_eq!(fields["c"].kind, Some(Kind::StringValue("x".into())));
-        let Some(Kind::ListValue(list)) = &fields["a"].kind else { panic!("not a list") };
-        assert_eq!(list.values[0].kind, Some(Kind::NumberValue(1.0)));
-        assert_eq!(list.values[1].kind, Some(Kind::NullValue(0)));
-        assert!(matches!(list.values[2].kind, Some(Kind::StructValue(_))));
-        assert!(structure(&serde_json::json!([])).is_none());
     }
 }

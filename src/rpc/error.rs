@@ -10,6 +10,8 @@ pub enum RpcError {
     BadTimestamp { field: &'static str, seconds: i64, nanos: i32 },
     #[error("the segment id is empty")]
     EmptySegmentId,
+    #[error("the version is empty")]
+    EmptyVersion,
     #[error(transparent)]
     Serving(#[from] ServingError),
     #[error("the work was broken off")]

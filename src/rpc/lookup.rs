@@ -1,7 +1,10 @@
-//! From the version that a request names to one in memory, without making other calls wait.
+//! From the version and the instant that a request names to those that are meant, without making
+//! other calls wait.
 
-use super::RpcError;
+use super::{RpcError, convert};
+use crate::clock;
 use crate::serving::{LoadedModel, Serving};
+use habitus_engine::domain::AsOf;
 use std::sync::Arc;
 
 /// The version that a request asks for; the served one where it names none.
@@ -20,6 +23,12 @@ pub async fn model(
     }
     let serving = Arc::clone(serving);
     Ok(aside(move || serving.load(&reference)).await??)
+}
+
+/// The instant that a request asks about; the server's as-of where it names none.
+pub fn as_of(serving: &Serving, asked: Option<prost_types::Timestamp>) -> Result<AsOf, RpcError> {
+    let asked = convert::instant("as_of", asked)?;
+    Ok(serving.as_of(asked, clock::now())?)
 }
 
 /// Many clients send an empty text for a field that they do not set.

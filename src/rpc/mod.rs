@@ -1,9 +1,11 @@
 //! gRPC: what `proto/` promises, kept by the serving room.
 //!
 //! The way of a call: a service file (`prediction_service`, `segment_service`, `model_service`)
-//! takes the message, `request_id` names the call and `reply` ends it, `lookup` finds the version that it asks for, the
-//! serving room answers, `convert` puts the answer into messages, and `status` puts errors into
-//! codes; `complete` does the same for the errors that tonic makes. `server` runs it all, with health and reflection.
+//! takes the message, `request_id` names the call and `reply` ends it, `lookup` finds the version
+//! that it asks for, the serving room answers, `convert` and `describe` put the answer into
+//! messages, and `status` puts errors into codes; `complete` does the same for the errors that
+//! tonic makes. `members` is the one answer that comes in several messages. `server` runs it all,
+//! with health and reflection.
 //!
 //! The generated types do not leave this room, except to clients. What is absent: any arithmetic on
 //! answers, and any decision that another caller of the serving room would have to make again.
@@ -11,8 +13,10 @@
 mod client;
 mod complete;
 mod convert;
+mod describe;
 mod error;
 mod lookup;
+mod members;
 mod model_service;
 mod prediction_service;
 mod reply;

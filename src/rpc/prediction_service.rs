@@ -4,7 +4,6 @@ use super::pb::prediction_service_server::PredictionService;
 use super::reply::reply;
 use super::request_id::RequestId;
 use super::{RpcError, convert, lookup, pb};
-use crate::clock;
 use crate::serving::{LoadedModel, PARALLEL_FROM, Serving};
 use habitus_engine::domain::AsOf;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ impl Predictions {
     }
 
     async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
-        let as_of = self.as_of(request.as_of)?;
+        let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
         let prediction = self.serving.predict(&model, &request.customer_id, as_of)?;
         Ok(convert::prediction(&prediction, &model))
@@ -32,7 +31,7 @@ impl Predictions {
         id: &RequestId,
     ) -> Result<pb::BatchPredictResponse, RpcError> {
         self.serving.check_batch(request.customer_ids.len())?;
-        let as_of = self.as_of(request.as_of)?;
+        let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
         Ok(pb::BatchPredictResponse {
             rows: self.rows(&model, request.customer_ids, as_of).await?,
@@ -56,11 +55,6 @@ impl Predictions {
         }
         let (serving, model) = (Arc::clone(&self.serving), Arc::clone(model));
         lookup::aside(move || answer(&serving, &model, customers, as_of)).await
-    }
-
-    fn as_of(&self, asked: Option<prost_types::Timestamp>) -> Result<AsOf, RpcError> {
-        let asked = convert::instant("as_of", asked)?;
-        Ok(self.serving.as_of(asked, clock::now())?)
     }
 }
 

@@ -1,5 +1,6 @@
-//! `SegmentService`: what the segments of a version are like.
+//! `SegmentService`: what the segments of a version are like, and who belongs to them.
 
+use super::members::{Listing, Pages};
 use super::pb::segment_service_server::SegmentService;
 use super::reply::reply;
 use super::request_id::RequestId;
@@ -48,10 +49,27 @@ impl Segments {
             request_id: id.to_string(),
         })
     }
+
+    async fn members(
+        &self,
+        request: pb::ListSegmentMembersRequest,
+        id: &RequestId,
+    ) -> Result<Pages, RpcError> {
+        if request.segment_id.is_empty() {
+            return Err(RpcError::EmptySegmentId);
+        }
+        let as_of = lookup::as_of(&self.serving, request.as_of)?;
+        let model = lookup::model(&self.serving, request.version).await?;
+        let (cluster, _) = model.segment(&request.segment_id)?;
+        let (serving, id) = (Arc::clone(&self.serving), id.clone());
+        Ok(Listing { serving, model, cluster, as_of, id }.start())
+    }
 }
 
 #[tonic::async_trait]
 impl SegmentService for Segments {
+    type ListSegmentMembersStream = Pages;
+
     async fn list_segments(
         &self,
         request: Request<pb::ListSegmentsRequest>,
@@ -66,5 +84,13 @@ impl SegmentService for Segments {
     ) -> Result<Response<pb::GetSegmentResponse>, Status> {
         let id = RequestId::of(request.metadata());
         reply(&id, self.get(request.into_inner(), &id).await)
+    }
+
+    async fn list_segment_members(
+        &self,
+        request: Request<pb::ListSegmentMembersRequest>,
+    ) -> Result<Response<Pages>, Status> {
+        let id = RequestId::of(request.metadata());
+        reply(&id, self.members(request.into_inner(), &id).await)
     }
 }

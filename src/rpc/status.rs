@@ -57,6 +57,7 @@ fn told(error: &RpcError) -> Told {
     match error {
         RpcError::BadTimestamp { field, .. } => Told::bad_field("BAD_TIMESTAMP", field, error),
         RpcError::EmptySegmentId => Told::bad_field("EMPTY_SEGMENT_ID", "segment_id", error),
+        RpcError::EmptyVersion => Told::bad_field("EMPTY_VERSION", "version", error),
         RpcError::BrokenOff(_) => Told::internal(),
         RpcError::Serving(error) => told_of_serving(error),
     }
@@ -74,6 +75,7 @@ fn told_of_serving(error: &ServingError) -> Told {
         ServingError::UnknownSegment { .. } => {
             Told::new(Code::NotFound, "UNKNOWN_SEGMENT", error.to_string())
         }
+        ServingError::BadAlias { .. } => Told::bad_field("BAD_ALIAS", "alias", error),
         ServingError::RulesDiffer { rule, asked, served, .. } => {
             Told::new(Code::FailedPrecondition, "EVENT_RULES_DIFFER", error.to_string())
                 .with("rule", rule)
@@ -106,6 +108,11 @@ fn told_of_registry(error: &RegistryError) -> Told {
         }
         RegistryError::NothingToRollBack { .. } => {
             Told::new(Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK", error.to_string())
+        }
+        RegistryError::GateRefused { version, reason, .. } => {
+            Told::new(Code::FailedPrecondition, "GATE_REFUSED", error.to_string())
+                .with("version", version)
+                .with("gate_reason", reason)
         }
         RegistryError::Damaged { .. } => Told::damaged(),
         RegistryError::Io { .. } => Told::internal(),
@@ -180,6 +187,20 @@ mod tests {
             assert!(!status.message().contains("secret"));
             assert!(status.get_details_error_info().is_some());
         }
+    }
+
+    #[test]
+    fn the_gate_is_quoted_in_full_where_the_message_is_cut() {
+        let reason = "it is worse; ".repeat(40);
+        let (name, version) = ("shop".to_owned(), "v".to_owned());
+        let refused = RegistryError::GateRefused { name, version, reason: reason.clone() };
+        let status = status_of(ServingError::from(refused));
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains("it is worse; it is worse"));
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "GATE_REFUSED");
+        assert_eq!(info.metadata["version"], "v");
+        assert_eq!(info.metadata["gate_reason"], reason);
     }
 
     #[test]

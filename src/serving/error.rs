@@ -17,6 +17,11 @@ pub enum ServingError {
     #[error("version `{version}` has no segment `{id}`")]
     UnknownSegment { version: String, id: String },
     #[error(
+        "`{alias}` cannot be an alias; 1 to 64 lower-case letters, digits, `-`, `_` and inner dots \
+         can, unless they look like a version"
+    )]
+    BadAlias { alias: String },
+    #[error(
         "version `{version}` reads a log by other rules than the served version: `{rule}` is \
          `{asked}` there and `{served}` here"
     )]

@@ -6,11 +6,15 @@
 //!
 //! What is absent: a clock (the caller passes `now`), anything of gRPC, and the reading of logs.
 
+mod aliases;
 mod error;
+mod members;
 mod model;
 mod recent;
 mod state;
 
+pub use aliases::Pointed;
 pub use error::ServingError;
+pub use members::Member;
 pub use model::LoadedModel;
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};

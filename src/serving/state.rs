@@ -2,7 +2,7 @@
 
 use super::recent::Recent;
 use super::{LoadedModel, ServingError};
-use crate::registry::{Manifest, PRODUCTION, Registry, Versions, pointing_at};
+use crate::registry::{GateRecord, Manifest, PRODUCTION, Registry, Versions, pointing_at};
 use habitus_engine::domain::{AsOf, CustomerId, History, Prediction, Timestamp};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -21,12 +21,17 @@ const MAX_OTHERS: usize = 8;
 
 /// What a running server knows. It cannot be printed, because it holds customers.
 pub struct Serving {
-    registry: Registry,
+    pub(super) registry: Registry,
     served: Arc<LoadedModel>,
     others: Recent<LoadedModel>,
     /// Held while a version is loaded, so that callers who want the same one load it once.
     loading: Mutex<()>,
-    histories: HashMap<CustomerId, History>,
+    /// Held while an alias is changed, because the registry reads before it writes.
+    pub(super) changing: Mutex<()>,
+    /// Sorted by customer id.
+    pub(super) histories: Vec<History>,
+    /// Where each customer's history stands.
+    places: HashMap<CustomerId, usize>,
     as_of: AsOf,
 }
 
@@ -44,6 +49,8 @@ pub struct Described {
     pub model: Arc<LoadedModel>,
     /// The aliases that point at it, sorted.
     pub aliases: Vec<String>,
+    /// What the gate says of it, if it was asked.
+    pub gate: Option<GateRecord>,
 }
 
 impl Serving {
@@ -52,18 +59,20 @@ impl Serving {
     pub fn new(
         registry: Registry,
         model: LoadedModel,
-        histories: Vec<History>,
+        mut histories: Vec<History>,
         as_of: AsOf,
     ) -> Serving {
+        // A log's histories are sorted already, which this finds out in one pass.
+        histories.sort_unstable_by(|a, b| a.customer().cmp(b.customer()));
+        let customers = histories.iter().map(|history| history.customer().clone());
         Serving {
             registry,
             served: Arc::new(model),
             others: Recent::new(MAX_OTHERS),
             loading: Mutex::new(()),
-            histories: histories
-                .into_iter()
-                .map(|history| (history.customer().clone(), history))
-                .collect(),
+            changing: Mutex::new(()),
+            places: customers.zip(0..).collect(),
+            histories,
             as_of,
         }
     }
@@ -140,8 +149,8 @@ impl Serving {
         if customer.is_empty() {
             return Err(ServingError::EmptyCustomer);
         }
-        Ok(match self.histories.get(customer) {
-            Some(history) => model.scorer.predict(history, as_of),
+        Ok(match self.places.get(customer) {
+            Some(&place) => model.scorer.predict(&self.histories[place], as_of),
             None => {
                 let stranger = History::new(CustomerId::new(customer), Vec::new());
                 model.scorer.predict(&stranger, as_of)
@@ -219,7 +228,8 @@ impl Serving {
             None => Arc::new(self.read(name, &version)?),
         };
         let aliases = pointing_at(&self.registry.aliases(name)?, &version);
-        Ok(Described { model, aliases })
+        let gate = self.registry.verdict(name, &version)?;
+        Ok(Described { model, aliases, gate })
     }
 
     fn read(&self, name: &str, version: &str) -> Result<LoadedModel, ServingError> {

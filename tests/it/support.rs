@@ -1,5 +1,6 @@
 //! A small shop, trained once, and the command as a script runs it.
 
+use habitus::ingest::{Memory, Reading};
 use habitus::registry::{PRODUCTION, Registry};
 use habitus_engine::domain::{AsOf, History, Timestamp};
 use serde_json::Value;
@@ -85,13 +86,15 @@ pub fn trained() -> &'static Trained {
         let sources = habitus::ingest::sources(&[orders.display().to_string()]).unwrap();
         let columns = &artefact.manifest.sealed.columns;
         let now = Timestamp(i64::MAX);
-        let log = habitus::ingest::read(&sources, columns, &rules, now, &mut |_| {}).unwrap();
+        let (memory, rules) = (&Memory::default(), &rules);
+        let reading = Reading { columns, rules, now, as_of: None, memory, keep_in: None };
+        let log = habitus::ingest::read(&sources, &reading, &mut |_| {}).unwrap();
         let as_of = log.default_as_of(&rules.zone).unwrap();
         Trained {
             models_dir,
             orders,
             config,
-            histories: log.histories,
+            histories: log.histories(as_of).unwrap().0,
             as_of,
             name: "shop".to_owned(),
             version,

@@ -31,7 +31,7 @@ const PACKAGES: [Package; 2] = [
         folder: "engine/src",
         layers: &[
             &["domain"],
-            &["matrix"],
+            &["matrix", "simulation"],
             &["features", "models"],
             &["segments"],
             &["version"],

@@ -83,6 +83,50 @@ pub fn parse(text: &str, digits: u8) -> Result<(i64, bool), DecimalError> {
     Ok((if negative { -units } else { units }, rounded))
 }
 
+/// Below this many smallest units a decimal and its nearest `f64` name each other: fifteen
+/// significant digits survive the way through a float.
+const EXACT_IN_FLOATS: f64 = 1e15;
+
+/// Takes a float by its shortest decimal.
+///
+/// # Errors
+/// As [`parse`].
+pub fn of_float(number: f64, digits: u8) -> Result<(i64, bool), DecimalError> {
+    let unit = 10f64.powi(i32::from(digits));
+    let units = (number * unit).round_ties_even();
+    if units.abs() < EXACT_IN_FLOATS && units / unit == number {
+        return Ok((units as i64, false));
+    }
+    if !number.is_finite() {
+        return Err(DecimalError::NotFinite);
+    }
+    parse(&number.to_string(), digits)
+}
+
+/// The product of two counts, of `10^-a_digits` and `10^-b_digits` units, as a count of
+/// `10^-digits` units: rounded half to even once, and said.
+///
+/// # Errors
+/// [`DecimalError::OutOfRange`].
+pub fn product(
+    (a, a_digits): (i64, u8),
+    (b, b_digits): (i64, u8),
+    digits: u8,
+) -> Result<(i64, bool), DecimalError> {
+    let exact = i128::from(a) * i128::from(b);
+    let surplus = u32::from(a_digits) + u32::from(b_digits);
+    let (units, rounded) = match surplus.checked_sub(u32::from(digits)) {
+        None => (exact.saturating_mul(10i128.pow(u32::from(digits) - surplus)), false),
+        Some(surplus) => {
+            let divisor = 10i128.pow(surplus);
+            let (whole, rest) = (exact.div_euclid(divisor), exact.rem_euclid(divisor));
+            let up = 2 * rest > divisor || (2 * rest == divisor && whole % 2 != 0);
+            (whole + i128::from(up), rest != 0)
+        }
+    };
+    if units.abs() > LIMIT { Err(DecimalError::OutOfRange) } else { Ok((units as i64, rounded)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +161,33 @@ mod tests {
         ] {
             assert_eq!(parse(text, 2), Ok((units, true)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_float_is_its_shortest_decimal() {
+        for (number, units, rounded) in [
+            (11.77, 1177, false),
+            (0.1 + 0.2, 30, true),
+            (0.125, 12, true),
+            (-2.55, -255, false),
+            (1e13, 1_000_000_000_000_000, false),
+            (90_071_992_547.33, 9_007_199_254_733, false),
+        ] {
+            assert_eq!(of_float(number, 2), Ok((units, rounded)), "{number}");
+            assert_eq!(of_float(number, 2), parse(&number.to_string(), 2), "{number}");
+        }
+        assert_eq!(of_float(f64::NAN, 2), Err(DecimalError::NotFinite));
+        assert_eq!(of_float(1e300, 2), Err(DecimalError::OutOfRange));
+    }
+
+    #[test]
+    fn a_product_is_rounded_once() {
+        assert_eq!(product((2_550_000, 6), (6_000, 3), 2), Ok((1_530, false)));
+        assert_eq!(product((125, 3), (1_000, 3), 2), Ok((12, true)));
+        assert_eq!(product((-125, 3), (1_000, 3), 2), Ok((-12, true)));
+        assert_eq!(product((-375, 3), (1_000, 3), 2), Ok((-38, true)));
+        assert_eq!(product((7, 0), (3, 0), 2), Ok((2_100, false)));
+        assert_eq!(product((i64::MAX, 0), (i64::MAX, 0), 2), Err(DecimalError::OutOfRange));
     }
 
     #[test]

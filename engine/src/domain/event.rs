@@ -77,11 +77,11 @@ pub struct Event {
     /// In thousandths.
     pub quantity: Option<i64>,
     pub discount: Option<Money>,
-    /// The rarer texts, behind one pointer so that plain orders stay small.
+    /// What is rarer, behind one pointer so that plain orders stay small.
     pub details: Option<Box<Details>>,
 }
 
-/// Texts that a log may carry with an event.
+/// What a log may carry with an event besides time, kind and numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Details {
     pub order_id: Option<Box<str>>,
@@ -89,4 +89,71 @@ pub struct Details {
     pub item: Option<Box<str>>,
     pub category: Option<Box<str>>,
     pub channel: Option<Box<str>>,
+    /// In thousandths of a point.
+    pub rating: Option<i64>,
+    /// The lines of an order that was merged of several, in canonical order; otherwise empty. The
+    /// event then holds their sums and no item or category of its own.
+    pub lines: Vec<Line>,
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Line {
+    pub amount: Option<Money>,
+    /// In thousandths.
+    pub quantity: Option<i64>,
+    pub discount: Option<Money>,
+    pub item: Option<Box<str>>,
+    pub category: Option<Box<str>>,
+}
+
+/// One line as it is looked at: of a merged order, or an event that is its own only line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineView<'e> {
+    pub amount: Option<Money>,
+    pub quantity: Option<i64>,
+    pub discount: Option<Money>,
+    pub item: Option<&'e str>,
+    pub category: Option<&'e str>,
+}
+
+impl Event {
+    /// How many accepted rows it was made of.
+    pub fn n_rows(&self) -> u64 {
+        self.details.as_ref().map_or(1, |details| details.lines.len().max(1) as u64)
+    }
+
+    /// The id of its order.
+    pub fn order_id(&self) -> Option<&str> {
+        self.details.as_ref()?.order_id.as_deref()
+    }
+
+    /// The id that its source gave it.
+    pub fn event_id(&self) -> Option<&str> {
+        self.details.as_ref()?.event_id.as_deref()
+    }
+
+    /// Where it happened.
+    pub fn channel(&self) -> Option<&str> {
+        self.details.as_ref()?.channel.as_deref()
+    }
+
+    /// Its lines; an event that was not merged is its own.
+    pub fn lines(&self) -> impl Iterator<Item = LineView<'_>> {
+        let lines = self.details.as_ref().map_or(&[][..], |details| &details.lines);
+        let own = lines.is_empty().then(|| LineView {
+            amount: self.amount,
+            quantity: self.quantity,
+            discount: self.discount,
+            item: self.details.as_ref().and_then(|details| details.item.as_deref()),
+            category: self.details.as_ref().and_then(|details| details.category.as_deref()),
+        });
+        own.into_iter().chain(lines.iter().map(|line| LineView {
+            amount: line.amount,
+            quantity: line.quantity,
+            discount: line.discount,
+            item: line.item.as_deref(),
+            category: line.category.as_deref(),
+        }))
+    }
 }

@@ -1,10 +1,9 @@
 //! One customer's events in time order, and the fingerprint of all of them.
 
-use super::digest::hex;
+use super::shape::{self, Spread};
 use super::{AsOf, Event};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt;
 
 /// A customer's id, as the log spells it.
@@ -22,6 +21,17 @@ impl CustomerId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A number that spreads ids evenly (FNV-1a, finished as in MurmurHash3). It is part of what
+    /// fingerprints and samples are made by, so it never changes.
+    pub fn hash(&self) -> u64 {
+        hash(self.as_str())
+    }
+
+    /// One of 256 buckets: the first byte of the hash.
+    pub fn bucket(&self) -> u8 {
+        bucket(self.as_str())
+    }
 }
 
 impl std::borrow::Borrow<str> for CustomerId {
@@ -36,18 +46,47 @@ impl fmt::Display for CustomerId {
     }
 }
 
-/// One customer's events in canonical order.
+/// The hash of an id's text; see [`CustomerId::hash`].
+pub fn hash(id: &str) -> u64 {
+    let fnv = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    finish(fnv)
+}
+
+/// The bucket of an id's text; see [`CustomerId::bucket`].
+pub fn bucket(id: &str) -> u8 {
+    (hash(id) >> 56) as u8
+}
+
+/// Mixes every bit into every other (Appleby's fmix64).
+pub(super) fn finish(mut word: u64) -> u64 {
+    word ^= word >> 33;
+    word = word.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    word ^= word >> 33;
+    word = word.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word ^ (word >> 33)
+}
+
+/// One customer's events in canonical order, the lines of an order merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     customer: CustomerId,
     events: Vec<Event>,
+    /// The orders that took more than an instant.
+    spread: Vec<Spread>,
 }
 
 impl History {
-    /// Puts the events into canonical order.
+    /// Puts events that need no shaping into canonical order; rows of a log go through
+    /// [`EventRules::shape`](super::EventRules::shape) instead.
     pub fn new(customer: CustomerId, mut events: Vec<Event>) -> History {
         events.sort_unstable();
-        History { customer, events }
+        History { customer, events, spread: Vec::new() }
+    }
+
+    pub(super) fn shaped(customer: CustomerId, events: Vec<Event>, spread: Vec<Spread>) -> History {
+        History { customer, events, spread }
     }
 
     /// Whose history it is.
@@ -60,96 +99,54 @@ impl History {
         &self.events
     }
 
-    /// The events that an answer at `as_of` may see.
-    pub fn until(&self, as_of: AsOf) -> &[Event] {
-        &self.events[..self.events.partition_point(|event| event.at <= as_of.at)]
+    /// Whether nothing had happened by `as_of`.
+    pub fn is_empty_until(&self, as_of: AsOf) -> bool {
+        self.events.first().is_none_or(|event| event.at > as_of.at)
     }
-}
 
-/// Collects events as they come and groups them by customer.
-#[derive(Debug, Default)]
-pub struct HistoryBuilder {
-    events: HashMap<CustomerId, Vec<Event>>,
-}
-
-impl HistoryBuilder {
-    /// Takes one event of one customer.
-    pub fn add(&mut self, customer: &str, event: Event) {
-        match self.events.get_mut(customer) {
-            Some(events) => events.push(event),
-            None => {
-                self.events.insert(CustomerId::new(customer), vec![event]);
-            }
+    /// The events that an answer at `as_of` may see, in canonical order. Of an order whose lines are
+    /// of several instants it sees the lines up to then.
+    pub fn until(&self, as_of: AsOf) -> Cow<'_, [Event]> {
+        let seen = &self.events[..self.events.partition_point(|event| event.at <= as_of.at)];
+        let parts: Vec<&[Event]> =
+            self.spread.iter().filter_map(|order| order.part_until(as_of)).collect();
+        if parts.is_empty() {
+            return Cow::Borrowed(seen);
         }
-    }
-
-    /// The histories, sorted by customer id.
-    pub fn finish(self) -> Vec<History> {
-        let mut histories: Vec<History> = self
-            .events
-            .into_iter()
-            .map(|(customer, events)| History::new(customer, events))
+        let same = |event: &Event, line: &Event| {
+            event.order_id() == line.order_id() && event.kind == line.kind
+        };
+        let mut events: Vec<Event> = seen
+            .iter()
+            .filter(|event| !parts.iter().any(|lines| same(event, &lines[0])))
+            .cloned()
             .collect();
-        histories.sort_unstable_by(|a, b| a.customer.cmp(&b.customer));
-        histories
+        events.extend(parts.into_iter().filter_map(shape::merge));
+        events.sort_unstable();
+        Cow::Owned(events)
     }
 }
 
-/// SHA-256 over every event up to `as_of`, customer by customer in canonical order, in hex.
-///
-/// `histories` must be sorted by customer id, as [`HistoryBuilder::finish`] leaves them. Customers
-/// without an event by then do not count.
-pub fn fingerprint(histories: &[History], as_of: AsOf) -> String {
-    let mut hasher = Sha256::new();
-    let mut bytes = Vec::new();
-    for history in histories {
-        let events = history.until(as_of);
-        if events.is_empty() {
-            continue;
-        }
-        bytes.clear();
-        put_text(&mut bytes, Some(history.customer.as_str()));
-        bytes.extend_from_slice(&(events.len() as u64).to_le_bytes());
-        for event in events {
-            put_event(&mut bytes, event);
-        }
-        hasher.update(&bytes);
-    }
-    hex(&hasher.finalize())
-}
-
-/// Every field with a mark for presence and a length where needed, so that no two different events
-/// share an encoding.
-fn put_event(bytes: &mut Vec<u8>, event: &Event) {
-    bytes.extend_from_slice(&event.at.0.to_le_bytes());
-    bytes.push(event.kind as u8);
-    put_number(bytes, event.amount.map(|amount| amount.0));
-    put_number(bytes, event.quantity);
-    put_number(bytes, event.discount.map(|discount| discount.0));
-    match &event.details {
-        None => bytes.push(0),
-        Some(details) => {
-            bytes.push(1);
-            for text in [
-                &details.order_id,
-                &details.event_id,
-                &details.item,
-                &details.category,
-                &details.channel,
-            ] {
-                put_text(bytes, text.as_deref());
-            }
-        }
+impl Spread {
+    /// The lines up to `as_of`, where that is some of them but not all.
+    fn part_until(&self, as_of: AsOf) -> Option<&[Event]> {
+        let seen = self.lines.partition_point(|line| line.at <= as_of.at);
+        (0 < seen && seen < self.lines.len()).then(|| &self.lines[..seen])
     }
 }
 
-fn put_number(bytes: &mut Vec<u8>, number: Option<i64>) {
-    bytes.push(u8::from(number.is_some()));
-    bytes.extend_from_slice(&number.unwrap_or(0).to_le_bytes());
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn put_text(bytes: &mut Vec<u8>, text: Option<&str>) {
-    let text = text.map(str::as_bytes);
-    put_number(bytes, text.map(|text| text.len() as i64));
-    bytes.extend_from_slice(text.unwrap_or_default());
+    #[test]
+    fn buckets_are_what_they_always_were() {
+        let buckets = ["1", "2", "00004", "c0000123"].map(bucket);
+        assert_eq!(buckets, BUCKETS);
+        let mut sizes = [0u32; 256];
+        (0..25_600).for_each(|id| sizes[usize::from(bucket(&id.to_string()))] += 1);
+        assert!(sizes.iter().all(|&size| (60..=150).contains(&size)), "{sizes:?}");
+    }
+
+    const BUCKETS: [u8; 4] = [124, 189, 26, 66];
 }

@@ -6,23 +6,31 @@
 mod decimal;
 mod digest;
 mod event;
+mod fingerprint;
 mod history;
+mod kinds;
 mod lifetime;
 mod money;
 mod prediction;
+mod raw;
 mod rules;
 mod seed;
+mod shape;
 mod time;
 
 pub use decimal::DecimalError;
 pub use digest::sha256;
-pub use event::{Details, Event, EventKind, QUANTITY_DIGITS};
-pub use history::{CustomerId, History, HistoryBuilder, fingerprint};
+pub use event::{Details, Event, EventKind, Line, LineView, QUANTITY_DIGITS};
+pub use fingerprint::{Fingerprint, fingerprint};
+pub use history::{CustomerId, History, bucket, hash};
+pub use kinds::{KindRule, RuleField, RuleTest, RuledKind};
 pub use lifetime::Lifetime;
 pub use money::{Currency, Money};
 pub use prediction::{
-    Abstention, Answer, ChurnAnswer, Prediction, Reason, SegmentAnswer, SegmentId, ValueAnswer,
+    Abstention, Answer, ChurnAnswer, Prediction, Reason, Rfm, SegmentAnswer, SegmentId, ValueAnswer,
 };
-pub use rules::{Accepted, EventRules, RawEvent, Rejection, Repair, RuleConflict};
+pub use raw::{RawEvent, RawValue};
+pub use rules::{Accepted, AmountIs, EventRules, Rejection, Repair, RuleConflict};
 pub use seed::Seed;
+pub use shape::{Duplicates, Shaped};
 pub use time::{AsOf, Day, ParsedTime, TimeError, Timestamp, Zone};

@@ -69,6 +69,22 @@ pub struct Prediction {
     pub churn: Answer<ChurnAnswer>,
 }
 
+/// A customer's bands of recency, frequency and monetary value, 1 to 5, 5 being the best (Hughes
+/// 1994).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rfm {
+    pub recency: u8,
+    pub frequency: u8,
+    pub monetary: u8,
+}
+
+impl fmt::Display for Rfm {
+    /// Such as `5-3-1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.recency, self.frequency, self.monetary)
+    }
+}
+
 /// The segment that a customer belongs to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentAnswer {
@@ -78,6 +94,10 @@ pub struct SegmentAnswer {
     pub cluster: usize,
     /// The mixture's responsibility, in `[0, 1]`; absent for k-means, which has no probabilities.
     pub probability: Option<f64>,
+    /// `A`, `B` or `C` by total spend, at thresholds frozen in the version.
+    pub tier: &'static str,
+    /// At thresholds frozen in the version.
+    pub rfm: Rfm,
 }
 
 /// What a customer is expected to spend within the horizon.

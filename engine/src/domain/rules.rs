@@ -4,10 +4,17 @@
 //! to streamed events.
 
 use super::decimal::{self, DecimalError};
-use super::{Currency, Details, Event, EventKind, Money, QUANTITY_DIGITS, Timestamp, Zone};
+use super::kinds::{KindRule, RuledKind};
+use super::{
+    Currency, Details, Duplicates, Event, EventKind, Money, ParsedTime, QUANTITY_DIGITS, RawEvent,
+    RawValue, Timestamp, Zone,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
+
+/// Prices are read to so many digits before they are multiplied.
+const PRICE_DIGITS: u8 = 6;
 
 /// How texts become events. Two sources with different rules would give different histories, so a
 /// configuration whose rules contradict the version's is refused.
@@ -22,22 +29,23 @@ pub struct EventRules {
     pub default_kind: EventKind,
     /// The log's own names of kinds; the canonical names are always understood.
     pub kinds: BTreeMap<String, EventKind>,
+    /// Asked before the row's own kind; the first that holds decides.
+    pub kind_rules: Vec<KindRule>,
+    pub amount_is: AmountIs,
+    /// Whether events with the same order id and kind are one.
+    pub merge_orders: bool,
+    pub duplicates: Duplicates,
 }
 
-/// One row, field by field, as text. A field that the log lacks is `None`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RawEvent<'a> {
-    pub customer: &'a str,
-    pub time: &'a str,
-    pub amount: Option<&'a str>,
-    pub kind: Option<&'a str>,
-    pub quantity: Option<&'a str>,
-    pub discount: Option<&'a str>,
-    pub order_id: Option<&'a str>,
-    pub event_id: Option<&'a str>,
-    pub item: Option<&'a str>,
-    pub category: Option<&'a str>,
-    pub channel: Option<&'a str>,
+/// What the amount of a row says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AmountIs {
+    /// What was paid for the row.
+    #[default]
+    Total,
+    /// What one unit cost: the row's quantity times it was paid.
+    UnitPrice,
 }
 
 /// A row that became an event, with what had to be mended.
@@ -67,6 +75,8 @@ pub enum Rejection {
     FutureTime,
     #[error("the amount is missing")]
     MissingAmount,
+    #[error("the quantity, by which the unit price is multiplied, is missing or cannot be read")]
+    MissingQuantity,
     #[error("the amount cannot be read")]
     UnreadableAmount,
     #[error("the amount is not finite")]
@@ -77,9 +87,18 @@ pub enum Rejection {
     NegativeAmount,
     #[error("the kind is unknown")]
     UnknownKind,
+    #[error("the currency is not the model's")]
+    OtherCurrency,
+    #[error("a rule leaves such rows out")]
+    Ignored,
 }
 
 impl Rejection {
+    /// Whether something is wrong with such a row, rather than that nobody wants it.
+    pub fn is_fault(self) -> bool {
+        self != Rejection::Ignored
+    }
+
     /// Whether such a row has a time that can be held against an as-of. What lies in the future
     /// depends on the clock, so it has none either.
     pub fn is_dated(self) -> bool {
@@ -94,7 +113,7 @@ impl Rejection {
     }
 }
 
-/// What was mended in a row that was taken.
+/// What was mended, or is worth knowing, in a row that was taken.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Error,
 )]
@@ -112,6 +131,12 @@ pub enum Repair {
     DiscountDropped,
     #[error("the discount was rounded half-even to the currency's minor unit")]
     DiscountRounded,
+    #[error("the rating cannot be read and was left out")]
+    RatingDropped,
+    #[error("the rating was rounded half-even to thousandths")]
+    RatingRounded,
+    #[error("the amount of the purchase is zero; it was taken as it is")]
+    ZeroAmount,
 }
 
 /// A rule in which a configuration contradicts a model version.
@@ -124,50 +149,85 @@ pub struct RuleConflict {
 }
 
 impl EventRules {
+    /// Rules for a log that needs none of its own: every row is a purchase of the given amount.
+    pub fn plain(zone: Zone, currency: Currency) -> EventRules {
+        EventRules {
+            zone,
+            currency,
+            time_format: None,
+            default_kind: EventKind::Purchase,
+            kinds: BTreeMap::new(),
+            kind_rules: Vec::new(),
+            amount_is: AmountIs::Total,
+            merge_orders: true,
+            duplicates: Duplicates::Keep,
+        }
+    }
+
     /// Reads one row. `now` is the clock at the start of the run: what lies after it cannot have
     /// happened.
     ///
     /// # Errors
-    /// The first [`Rejection`] found, in the order customer, time, kind, amount.
+    /// The first [`Rejection`] found, in the order customer, time, kind, currency, amount.
     pub fn read(&self, raw: &RawEvent<'_>, now: Timestamp) -> Result<Accepted, Rejection> {
         let mut repairs = Vec::new();
-        if raw.customer.trim().is_empty() {
+        if present(raw.customer).is_none() {
             return Err(Rejection::MissingCustomer);
         }
-        if raw.time.trim().is_empty() {
-            return Err(Rejection::MissingTime);
-        }
-        let time = self
-            .zone
-            .parse(raw.time, self.time_format.as_deref())
-            .map_err(|_| Rejection::UnreadableTime)?;
+        let time = self.time(raw)?;
         if time.at > now {
             return Err(Rejection::FutureTime);
         }
         if time.adjusted {
             repairs.push(Repair::LocalTimeAdjusted);
         }
-        let kind = self.kind(raw.kind)?;
-        let amount = self.amount(raw.amount, kind, &mut repairs)?;
+        let kind = self.kind(raw)?;
+        if present(raw.currency).is_some_and(|code| *code.text() != *self.currency.code) {
+            return Err(Rejection::OtherCurrency);
+        }
+        let mut optional = |field, digits, notes| optional(field, digits, notes, &mut repairs);
         let quantity = optional(
             raw.quantity,
             QUANTITY_DIGITS,
             [Repair::QuantityDropped, Repair::QuantityRounded],
-            &mut repairs,
         );
         let discount = optional(
             raw.discount,
             self.currency.digits,
             [Repair::DiscountDropped, Repair::DiscountRounded],
-            &mut repairs,
         );
-        let discount = discount.map(Money);
-        let day = self.zone.day_of(time.at);
-        let details = details(raw);
+        let rating =
+            optional(raw.rating, QUANTITY_DIGITS, [Repair::RatingDropped, Repair::RatingRounded]);
+        let amount = self.amount(raw, kind, quantity, &mut repairs)?;
+        // What was given back is told by the kind; its size needs no sign.
+        let magnitude = |number: i64| if kind == EventKind::Refund { number.abs() } else { number };
         Ok(Accepted {
-            event: Event { at: time.at, day, kind, amount, quantity, discount, details },
+            event: Event {
+                at: time.at,
+                day: self.zone.day_of(time.at),
+                kind,
+                amount: amount.map(|amount| Money(magnitude(amount.0))),
+                quantity: quantity.map(magnitude),
+                discount: discount.map(Money),
+                details: details(raw, rating),
+            },
             repairs,
         })
+    }
+
+    /// The time of a row, whatever else is wrong with it.
+    ///
+    /// # Errors
+    /// [`Rejection::MissingTime`] and [`Rejection::UnreadableTime`].
+    pub fn time(&self, raw: &RawEvent<'_>) -> Result<ParsedTime, Rejection> {
+        let value = present(raw.time).ok_or(Rejection::MissingTime)?;
+        let time = match value {
+            RawValue::Instant(ms) => self.zone.of_instant(ms),
+            RawValue::Local(ms) => self.zone.of_local(ms),
+            RawValue::Date(days) => self.zone.of_date(super::Day(days)),
+            text => self.zone.parse(&text.text(), self.time_format.as_deref()).ok(),
+        };
+        time.ok_or(Rejection::UnreadableTime)
     }
 
     /// Refuses rules that would shape other histories than these.
@@ -197,58 +257,98 @@ impl EventRules {
             self.default_kind.name().into(),
             configured.default_kind.name().into(),
         )?;
-        conflict("data.kinds", format!("{:?}", self.kinds), format!("{:?}", configured.kinds))
+        conflict("data.kinds", format!("{:?}", self.kinds), format!("{:?}", configured.kinds))?;
+        let json = |value: serde_json::Value| value.to_string();
+        for (rule, value) in [
+            ("data.kind_rules", (|r| serde_json::json!(r.kind_rules)) as fn(&EventRules) -> _),
+            ("data.amount_is", |r| serde_json::json!(r.amount_is)),
+            ("data.merge_orders", |r| serde_json::json!(r.merge_orders)),
+            ("data.duplicates", |r| serde_json::json!(r.duplicates)),
+        ] {
+            conflict(rule, json(value(self)), json(value(configured)))?;
+        }
+        Ok(())
     }
 
-    fn kind(&self, text: Option<&str>) -> Result<EventKind, Rejection> {
-        match text.map(str::trim) {
-            None | Some("") => Ok(self.default_kind),
-            Some(text) => match self.kinds.get(text) {
-                Some(kind) => Ok(*kind),
-                None => text.parse().map_err(|()| Rejection::UnknownKind),
-            },
+    fn kind(&self, raw: &RawEvent<'_>) -> Result<EventKind, Rejection> {
+        match self.kind_rules.iter().find(|rule| rule.holds(raw)).map(|rule| rule.kind) {
+            Some(RuledKind::Ignore) => return Err(Rejection::Ignored),
+            Some(RuledKind::Event(kind)) => return Ok(kind),
+            None => {}
+        }
+        let Some(value) = present(raw.kind) else { return Ok(self.default_kind) };
+        let text = value.text();
+        match self.kinds.get(&*text) {
+            Some(kind) => Ok(*kind),
+            None => text.parse().map_err(|()| Rejection::UnknownKind),
         }
     }
 
     fn amount(
         &self,
-        text: Option<&str>,
+        raw: &RawEvent<'_>,
         kind: EventKind,
+        quantity: Option<i64>,
         repairs: &mut Vec<Repair>,
     ) -> Result<Option<Money>, Rejection> {
-        let text = text.map(str::trim).unwrap_or_default();
-        if text.is_empty() {
-            return if kind == EventKind::Purchase {
-                Err(Rejection::MissingAmount)
-            } else {
-                Ok(None)
-            };
-        }
-        let (amount, rounded) = self.currency.parse(text).map_err(|error| match error {
+        let is_purchase = kind == EventKind::Purchase;
+        let Some(value) = present(raw.amount) else {
+            return if is_purchase { Err(Rejection::MissingAmount) } else { Ok(None) };
+        };
+        let read = match self.amount_is {
+            AmountIs::Total => decimal_of(value, self.currency.digits),
+            AmountIs::UnitPrice => {
+                let Some(quantity) = quantity else {
+                    return if is_purchase { Err(Rejection::MissingQuantity) } else { Ok(None) };
+                };
+                decimal_of(value, PRICE_DIGITS).and_then(|(price, finer)| {
+                    let price = (price, PRICE_DIGITS);
+                    let quantity = (quantity, QUANTITY_DIGITS);
+                    let (units, rounded) = decimal::product(price, quantity, self.currency.digits)?;
+                    Ok((units, rounded || finer))
+                })
+            }
+        };
+        let (amount, rounded) = read.map_err(|error| match error {
             DecimalError::Unreadable => Rejection::UnreadableAmount,
             DecimalError::NotFinite => Rejection::NonFiniteAmount,
             DecimalError::OutOfRange => Rejection::AmountOutOfRange,
         })?;
-        if amount.0 < 0 && kind == EventKind::Purchase {
+        if amount < 0 && is_purchase {
             return Err(Rejection::NegativeAmount);
+        }
+        if amount == 0 && is_purchase {
+            repairs.push(Repair::ZeroAmount);
         }
         if rounded {
             repairs.push(Repair::AmountRounded);
         }
-        Ok(Some(amount))
+        Ok(Some(Money(amount)))
+    }
+}
+
+/// A field that holds something.
+fn present(field: Option<RawValue<'_>>) -> Option<RawValue<'_>> {
+    field.filter(|value| !value.is_blank())
+}
+
+fn decimal_of(value: RawValue<'_>, digits: u8) -> Result<(i64, bool), DecimalError> {
+    match value {
+        RawValue::Float(number) => decimal::of_float(number, digits),
+        RawValue::Text(text) => decimal::parse(text, digits),
+        other => decimal::parse(&other.text(), digits),
     }
 }
 
 /// An optional number: absent where the field is, left out and told where it cannot be read, and
 /// rounded and told where it is too fine.
 fn optional(
-    text: Option<&str>,
+    field: Option<RawValue<'_>>,
     digits: u8,
     [dropped, rounded]: [Repair; 2],
     repairs: &mut Vec<Repair>,
 ) -> Option<i64> {
-    let text = text.map(str::trim).filter(|text| !text.is_empty())?;
-    match decimal::parse(text, digits) {
+    match decimal_of(present(field)?, digits) {
         Ok((units, false)) => Some(units),
         Ok((units, true)) => {
             repairs.push(rounded);
@@ -261,35 +361,45 @@ fn optional(
     }
 }
 
-fn details(raw: &RawEvent<'_>) -> Option<Box<Details>> {
-    let text =
-        |field: Option<&str>| field.map(str::trim).filter(|text| !text.is_empty()).map(Into::into);
+fn details(raw: &RawEvent<'_>, rating: Option<i64>) -> Option<Box<Details>> {
+    let text = |field| present(field).map(|value| Box::from(&*value.text()));
     let details = Details {
         order_id: text(raw.order_id),
         event_id: text(raw.event_id),
         item: text(raw.item),
         category: text(raw.category),
         channel: text(raw.channel),
+        rating,
+        lines: Vec::new(),
     };
     (details != Details::default()).then(|| Box::new(details))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{RuleField, RuleTest};
     use super::*;
 
     fn rules() -> EventRules {
+        let currency = Currency { code: "USD".into(), digits: 2 };
         EventRules {
-            zone: Zone::named("UTC").unwrap(),
-            currency: Currency { code: "USD".into(), digits: 2 },
-            time_format: None,
-            default_kind: EventKind::Purchase,
             kinds: BTreeMap::from([("buy".into(), EventKind::Purchase)]),
+            ..EventRules::plain(Zone::named("UTC").unwrap(), currency)
+        }
+    }
+
+    fn raw<'a>(customer: &'a str, time: &'a str, amount: &'a str) -> RawEvent<'a> {
+        let text = |text: &'a str| Some(RawValue::Text(text));
+        RawEvent {
+            customer: text(customer),
+            time: text(time),
+            amount: text(amount),
+            ..RawEvent::default()
         }
     }
 
     fn read(customer: &str, time: &str, amount: &str) -> Result<Accepted, Rejection> {
-        let raw = RawEvent { customer, time, amount: Some(amount), ..RawEvent::default() };
+        let raw = raw(customer, time, amount);
         rules().read(&raw, Timestamp(1_700_000_000_000))
     }
 
@@ -315,17 +425,15 @@ mod tests {
     fn repairs_are_told() {
         assert_eq!(read("7", "1997-01-01", "0.125").unwrap().repairs, [Repair::AmountRounded]);
         let raw = RawEvent {
-            customer: "7",
-            time: "1997-01-01",
-            amount: Some("1"),
-            quantity: Some("two"),
-            discount: Some("?"),
-            ..RawEvent::default()
+            quantity: Some("two".into()),
+            discount: Some("?".into()),
+            ..raw("7", "1997-01-01", "1")
         };
         let accepted = rules().read(&raw, Timestamp(i64::MAX)).unwrap();
         assert_eq!(accepted.repairs, [Repair::QuantityDropped, Repair::DiscountDropped]);
         assert_eq!((accepted.event.quantity, accepted.event.discount), (None, None));
-        let raw = RawEvent { quantity: Some("1.23456"), discount: Some("0.005"), ..raw };
+        let raw =
+            RawEvent { quantity: Some("1.23456".into()), discount: Some("0.005".into()), ..raw };
         let accepted = rules().read(&raw, Timestamp(i64::MAX)).unwrap();
         assert_eq!(accepted.repairs, [Repair::QuantityRounded, Repair::DiscountRounded]);
         assert_eq!(accepted.event.quantity, Some(1_235));
@@ -333,14 +441,8 @@ mod tests {
 
     #[test]
     fn kinds_go_by_the_map_or_their_own_name() {
-        let kind = |kind| {
-            let raw = RawEvent {
-                customer: "7",
-                time: "1997-01-01",
-                amount: Some("1"),
-                kind,
-                ..RawEvent::default()
-            };
+        let kind = |kind: Option<&'static str>| {
+            let raw = RawEvent { kind: kind.map(RawValue::Text), ..raw("7", "1997-01-01", "1") };
             rules().read(&raw, Timestamp(i64::MAX)).map(|accepted| accepted.event.kind)
         };
         assert_eq!(kind(None), Ok(EventKind::Purchase));
@@ -356,5 +458,59 @@ mod tests {
         let conflict = rules().check_same(&other).unwrap_err();
         assert_eq!(conflict.rule, "data.zone");
         assert!(rules().check_same(&rules()).is_ok());
+    }
+
+    #[test]
+    fn rules_tell_refunds_and_what_is_left_out() {
+        let rule = |field, is, kind| KindRule { field, is, kind };
+        let refund = RuledKind::Event(EventKind::Refund);
+        let rules = EventRules {
+            kind_rules: vec![
+                rule(RuleField::Item, RuleTest::OneOf(vec!["POST".into()]), RuledKind::Ignore),
+                rule(RuleField::OrderId, RuleTest::StartsWith("C".into()), refund),
+                rule(RuleField::Quantity, RuleTest::Negative, refund),
+            ],
+            amount_is: AmountIs::UnitPrice,
+            ..rules()
+        };
+        let read = |order: &'static str, item: &'static str, quantity: &'static str, price| {
+            let raw = RawEvent {
+                order_id: Some(order.into()),
+                item: Some(item.into()),
+                quantity: Some(quantity.into()),
+                ..raw("7", "1997-01-01", price)
+            };
+            let event = rules.read(&raw, Timestamp(i64::MAX)).map(|accepted| accepted.event);
+            event.map(|event| (event.kind, event.amount.map_or(0, |amount| amount.0)))
+        };
+        assert_eq!(read("536365", "85123A", "6", "2.55"), Ok((EventKind::Purchase, 1_530)));
+        assert_eq!(read("C536379", "22", "1", "27.5"), Ok((EventKind::Refund, 2_750)));
+        assert_eq!(read("536379", "22", "-2", "27.5"), Ok((EventKind::Refund, 5_500)));
+        assert_eq!(read("536379", "POST", "1", "18"), Err(Rejection::Ignored));
+        assert_eq!(read("536379", "22", "", "18"), Err(Rejection::MissingQuantity));
+    }
+
+    #[test]
+    fn another_currency_is_refused_and_a_gift_is_told() {
+        let foreign = RawEvent { currency: Some("EUR".into()), ..raw("7", "1997-01-01", "1") };
+        assert_eq!(rules().read(&foreign, Timestamp(i64::MAX)), Err(Rejection::OtherCurrency));
+        let same = RawEvent { currency: Some(" USD ".into()), ..foreign };
+        assert!(rules().read(&same, Timestamp(i64::MAX)).is_ok());
+        assert_eq!(read("7", "1997-01-01", "0").unwrap().repairs, [Repair::ZeroAmount]);
+    }
+
+    #[test]
+    fn typed_fields_read_as_their_texts_do() {
+        let text = read("7", "1997-01-02T03:04:05", "2.5").unwrap();
+        let ms = text.event.at.0;
+        for time in [RawValue::Instant(ms), RawValue::Local(ms)] {
+            let typed = RawEvent {
+                customer: Some(RawValue::Integer(7)),
+                time: Some(time),
+                amount: Some(RawValue::Float(2.5)),
+                ..RawEvent::default()
+            };
+            assert_eq!(rules().read(&typed, Timestamp(i64::MAX)), Ok(text.clone()));
+        }
     }
 }

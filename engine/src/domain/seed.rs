@@ -23,6 +23,11 @@ impl Seed {
         Seed(u64::from_le_bytes(word))
     }
 
+    /// A number that this seed makes of a hash, as evenly spread as the hash is.
+    pub fn hash(self, hash: u64) -> u64 {
+        super::history::finish(hash ^ self.0)
+    }
+
     /// The generator that starts from this seed.
     pub fn rng(self) -> Xoshiro256Plus {
         Xoshiro256Plus::seed_from_u64(self.0)

@@ -112,12 +112,16 @@ impl Zone {
 
     /// The calendar day on which an instant falls here.
     pub fn day_of(&self, at: Timestamp) -> Day {
-        let offset_ms = match jiff::Timestamp::from_millisecond(at.0) {
-            Ok(instant) => i64::from(self.zone.to_offset(instant).seconds()) * 1000,
-            Err(_) => 0,
-        };
+        let offset_ms = if self.name == "UTC" { 0 } else { self.offset_ms(at) };
         let days = at.0.saturating_add(offset_ms).div_euclid(MS_PER_DAY);
         Day(days.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
+    }
+
+    fn offset_ms(&self, at: Timestamp) -> i64 {
+        match jiff::Timestamp::from_millisecond(at.0) {
+            Ok(instant) => i64::from(self.zone.to_offset(instant).seconds()) * 1000,
+            Err(_) => 0,
+        }
     }
 
     /// The first instant of a day here.
@@ -187,6 +191,26 @@ impl Zone {
         }
         let local = text.parse::<civil::DateTime>().map_err(|_| unreadable())?;
         self.local(local, false).ok_or_else(unreadable)
+    }
+
+    /// The instant `ms` milliseconds after 1970 began; `None` beyond the calendar.
+    pub fn of_instant(&self, ms: i64) -> Option<ParsedTime> {
+        jiff::Timestamp::from_millisecond(ms).ok().map(exact)
+    }
+
+    /// The instant at which the clocks here show `ms` milliseconds since 1970; `None` beyond the
+    /// calendar.
+    pub fn of_local(&self, ms: i64) -> Option<ParsedTime> {
+        let face = jiff::Timestamp::from_millisecond(ms).ok()?;
+        if self.name == "UTC" {
+            return Some(exact(face));
+        }
+        self.local(TimeZone::UTC.to_datetime(face), false)
+    }
+
+    /// The first instant of a day here; `None` beyond the calendar.
+    pub fn of_date(&self, day: Day) -> Option<ParsedTime> {
+        self.local(date_of(day)?.to_datetime(civil::Time::midnight()), true)
     }
 
     /// Refuses a format by which no time could ever be read.

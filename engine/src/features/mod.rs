@@ -5,14 +5,26 @@
 //! [`Plan::evaluate`]; no feature is computed anywhere else.
 
 mod accumulator;
+mod aggregate;
+mod calendar;
+mod check;
 mod encoder;
 mod lifetime;
 mod pack;
 mod plan;
+mod reader;
+mod selection;
+mod slot;
 mod spec;
+mod texts;
+mod tracker;
+mod window;
 
+pub use aggregate::{Aggregate, Measure};
+pub use check::SpecError;
 pub use encoder::{ColumnEncoder, Encoder, EncoderError, Step};
 pub use lifetime::lifetime;
 pub use pack::purchases;
 pub use plan::{FeatureTable, Plan};
-pub use spec::{Aggregate, Feature, FeatureSpec, Measure, SpecError, Transform, Window};
+pub use spec::{Feature, FeatureSpec, Filter, Transform};
+pub use window::Window;

@@ -1,7 +1,6 @@
 //! The features that serve a purchase log when the user names none.
 
 use super::{Aggregate, Feature, FeatureSpec, Measure, Transform, Window};
-use crate::domain::EventKind;
 
 /// Eleven features of recency, frequency, money, rhythm and trend. Money and counts are skewed, so
 /// they pass through a logarithm; outliers are clamped so that no single customer sets the scale.
@@ -40,14 +39,5 @@ fn feature(
     if skewed {
         transform.insert(0, Transform::Log1p);
     }
-    Feature {
-        name: name.to_owned(),
-        kinds: vec![EventKind::Purchase],
-        aggregate,
-        of,
-        window,
-        over,
-        impute: None,
-        transform,
-    }
+    Feature { of, window, over, transform, ..Feature::named(name, aggregate) }
 }

@@ -1,11 +1,8 @@
 //! What features are wanted, as a user writes it.
 
+use super::{Aggregate, Measure, Window};
 use crate::domain::EventKind;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
-use std::fmt;
-use std::str::FromStr;
-use thiserror::Error;
 
 /// The features of a model, in the order of the matrix' columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +16,9 @@ pub struct Feature {
     pub name: String,
     #[serde(default = "purchases_only")]
     pub kinds: Vec<EventKind>,
+    /// Which of these events count, and which of their lines; written `where`.
+    #[serde(default, rename = "where", skip_serializing_if = "Filter::is_empty")]
+    pub filter: Filter,
     pub aggregate: Aggregate,
     /// What is aggregated; `events` where left out.
     #[serde(default)]
@@ -26,9 +26,18 @@ pub struct Feature {
     /// The window; the whole history where left out.
     #[serde(default)]
     pub window: Window,
-    /// The longer window that a `ratio` divides by.
+    /// The longer window that a `ratio` divides by; its own where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Window>,
+    /// The kinds that a `ratio` divides by; its own where left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over_kinds: Vec<EventKind>,
+    /// The measure that a `ratio` divides by; its own where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_of: Option<Measure>,
+    /// The consecutive days that `max_in_days` looks at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<u16>,
     /// Stands in for an undefined value before transforms; the median of the defined ones where left
     /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,119 +47,20 @@ pub struct Feature {
     pub transform: Vec<Transform>,
 }
 
-fn purchases_only() -> Vec<EventKind> {
-    vec![EventKind::Purchase]
-}
-
-fn standardize_only() -> Vec<Transform> {
-    vec![Transform::Standardize]
-}
-
-/// How the events of a window become one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregate {
-    /// Number of events, or of days with an event; 0 where there are none.
-    Count,
-    /// Sum of a measure; 0 where there is nothing to add.
-    Sum,
-    /// Mean of a measure; undefined of nothing.
-    Mean,
-    /// Largest value of a measure; undefined of nothing.
-    Max,
-    /// The sample's standard deviation (n - 1); undefined of fewer than two values.
-    Std,
-    /// Calendar days from the last event to the as-of; undefined without one.
-    DaysSinceLast,
-    /// Calendar days from the first event to the as-of; undefined without one.
-    DaysSinceFirst,
-    /// Mean of the days between consecutive days with an event; undefined below two such days.
-    GapMean,
-    /// Coefficient of variation (sample's) of those gaps; undefined below three such days.
-    GapVariation,
-    /// The count or sum of `window` divided by that of `over`; undefined where the latter is 0.
-    Ratio,
-}
-
-/// What an aggregate looks at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measure {
-    #[default]
-    Events,
-    /// Distinct calendar days with an event.
-    Days,
-    /// Major currency units.
-    Amount,
-    /// Units of goods.
-    Quantity,
-    /// Major currency units.
-    Discount,
-}
-
-impl Measure {
-    /// Whether an event carries a value of it, or is merely counted.
-    pub(super) fn is_valued(self) -> bool {
-        matches!(self, Measure::Amount | Measure::Quantity | Measure::Discount)
-    }
-}
-
-/// The last so many calendar days up to and with the as-of's, or everything. Written `90d`, `all`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Window {
-    #[default]
-    All,
-    Days(u16),
-}
-
-impl Window {
-    fn is_longer_than(self, other: Window) -> bool {
-        match (self, other) {
-            (Window::All, Window::Days(_)) => true,
-            (Window::Days(long), Window::Days(short)) => long > short,
-            (_, Window::All) => false,
-        }
-    }
-}
-
-impl FromStr for Window {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Window, String> {
-        if text == "all" {
-            return Ok(Window::All);
-        }
-        match text.strip_suffix('d').and_then(|days| days.parse().ok()) {
-            Some(days) if days > 0 => Ok(Window::Days(days)),
-            _ => Err(format!(
-                "`{text}` is no window; write `all` or days such as `90d` (1d to 65535d)"
-            )),
-        }
-    }
-}
-
-impl TryFrom<String> for Window {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Window, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Window::All => f.write_str("all"),
-            Window::Days(days) => write!(f, "{days}d"),
-        }
-    }
-}
-
-impl From<Window> for String {
-    fn from(window: Window) -> String {
-        window.to_string()
-    }
+/// The events that count, by their texts. An empty list lets everything pass.
+///
+/// Items and categories are asked of lines: an event passes where at least one of its lines has
+/// both an item and a category that are named, and its amount, quantity and discount are then those
+/// of the lines that pass. An event that carries no text does not pass a list of texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub item: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub category: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channel: Vec<String>,
 }
 
 /// What is done to a value before a model sees it.
@@ -167,25 +77,12 @@ pub enum Transform {
     Standardize,
 }
 
-/// Why a spec is impossible.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SpecError {
-    #[error("the feature list is empty")]
-    Empty,
-    #[error("a feature has an empty name")]
-    Unnamed,
-    #[error("two features are called `{0}`")]
-    Duplicate(String),
-    #[error("feature `{0}` names no kind of event")]
-    NoKinds(String),
-    #[error("feature `{name}`: `{aggregate}` cannot be taken of `{of}`")]
-    WrongMeasure { name: String, aggregate: String, of: String },
-    #[error("feature `{0}`: a ratio needs `over`, a window longer than `window`")]
-    RatioWindows(String),
-    #[error("feature `{0}`: `impute` must be finite")]
-    Impute(String),
-    #[error("feature `{0}`: `over` belongs to a ratio only")]
-    StrayOver(String),
+fn purchases_only() -> Vec<EventKind> {
+    vec![EventKind::Purchase]
+}
+
+fn standardize_only() -> Vec<Transform> {
+    vec![Transform::Standardize]
 }
 
 impl FeatureSpec {
@@ -193,65 +90,121 @@ impl FeatureSpec {
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|feature| feature.name.clone()).collect()
     }
-
-    /// Refuses what cannot be computed.
-    ///
-    /// # Errors
-    /// The first [`SpecError`].
-    pub fn check(&self) -> Result<(), SpecError> {
-        if self.0.is_empty() {
-            return Err(SpecError::Empty);
-        }
-        let mut names = HashSet::new();
-        for feature in &self.0 {
-            if !names.insert(&feature.name) {
-                return Err(SpecError::Duplicate(feature.name.clone()));
-            }
-            feature.check()?;
-        }
-        Ok(())
-    }
 }
 
 impl Feature {
-    fn check(&self) -> Result<(), SpecError> {
-        if self.name.trim().is_empty() {
-            return Err(SpecError::Unnamed);
+    /// What a configuration with nothing but a name and an aggregate means: of all purchases, of
+    /// their number, over the whole history.
+    pub fn named(name: &str, aggregate: Aggregate) -> Feature {
+        Feature {
+            name: name.to_owned(),
+            kinds: purchases_only(),
+            filter: Filter::default(),
+            aggregate,
+            of: Measure::default(),
+            window: Window::default(),
+            over: None,
+            over_kinds: Vec::new(),
+            over_of: None,
+            span: None,
+            impute: None,
+            transform: standardize_only(),
         }
-        if self.kinds.is_empty() {
-            return Err(SpecError::NoKinds(self.name.clone()));
-        }
-        if self.impute.is_some_and(|impute| !impute.is_finite()) {
-            return Err(SpecError::Impute(self.name.clone()));
-        }
-        let fits = match self.aggregate {
-            Aggregate::Count => !self.of.is_valued(),
-            Aggregate::Sum | Aggregate::Mean | Aggregate::Max | Aggregate::Std => {
-                self.of.is_valued()
-            }
-            Aggregate::Ratio => true,
-            _ => self.of == Measure::Events,
-        };
-        if !fits {
-            return Err(SpecError::WrongMeasure {
-                name: self.name.clone(),
-                aggregate: word(&self.aggregate),
-                of: word(&self.of),
-            });
-        }
-        match (self.aggregate, self.over) {
-            (Aggregate::Ratio, Some(over)) if over.is_longer_than(self.window) => Ok(()),
-            (Aggregate::Ratio, _) => Err(SpecError::RatioWindows(self.name.clone())),
-            (_, Some(_)) => Err(SpecError::StrayOver(self.name.clone())),
-            (_, None) => Ok(()),
-        }
+    }
+
+    /// The optional columns of a log without which it says nothing, by their names in
+    /// `data.columns`: some of `category`, `channel`, `discount`, `item`, `quantity` and `rating`,
+    /// in this order.
+    pub fn columns(&self) -> Vec<&'static str> {
+        let filtered = self.filter.lists().into_iter().filter(|(_, texts)| !texts.is_empty());
+        let mut columns: Vec<&'static str> = self
+            .of
+            .column()
+            .into_iter()
+            .chain(self.over_of.and_then(Measure::column))
+            .chain(filtered.map(|(column, _)| column))
+            .collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
     }
 }
 
-/// A unit variant as a configuration spells it.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
+impl Filter {
+    /// Whether everything passes.
+    pub fn is_empty(&self) -> bool {
+        self.lists().iter().all(|(_, texts)| texts.is_empty())
+    }
+
+    /// Its lists with the columns that they are asked of.
+    pub(super) fn lists(&self) -> [(&'static str, &[String]); 3] {
+        [
+            ("item", self.item.as_slice()),
+            ("category", self.category.as_slice()),
+            ("channel", self.channel.as_slice()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Feature {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_name_and_an_aggregate_are_enough() {
+        let feature = read(r#"{ "name": "orders", "aggregate": "count" }"#);
+        assert_eq!(feature, Feature::named("orders", Aggregate::Count));
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_written() {
+        let json = serde_json::to_string(&Feature::named("orders", Aggregate::Count)).unwrap();
+        let old = concat!(
+            r#"{"name":"orders","kinds":["purchase"],"aggregate":"count","of":"events","#,
+            r#""window":"all","transform":["standardize"]}"#
+        );
+        assert_eq!(json, old);
+    }
+
+    #[test]
+    fn all_keys_survive_writing_and_reading() {
+        let feature = Feature {
+            filter: Filter { category: vec!["books".into()], ..Filter::default() },
+            over: Some(Window::All),
+            over_kinds: vec![EventKind::Cart],
+            over_of: Some(Measure::Quantity),
+            span: Some(7),
+            impute: Some(0.5),
+            window: Window::Days(30),
+            ..Feature::named("odd", Aggregate::Ratio)
+        };
+        let json = serde_json::to_string(&feature).unwrap();
+        assert!(json.contains(r#""where":{"category":["books"]}"#), "{json}");
+        assert_eq!(read(&json), feature);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        for json in [
+            r#"{ "name": "a", "aggregate": "count", "filter": {} }"#,
+            r#"{ "name": "a", "aggregate": "count", "where": { "shop": ["x"] } }"#,
+        ] {
+            assert!(serde_json::from_str::<Feature>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_feature_knows_its_columns() {
+        let json = r#"{ "name": "a", "aggregate": "ratio", "of": "discount", "over_of": "quantity",
+            "where": { "item": ["x"], "channel": ["web"] } }"#;
+        assert_eq!(read(json).columns(), ["channel", "discount", "item", "quantity"]);
+        let twice = r#"{ "name": "a", "aggregate": "distinct", "of": "item",
+            "where": { "item": ["x"] } }"#;
+        assert_eq!(read(twice).columns(), ["item"]);
+        assert!(Feature::named("orders", Aggregate::Count).columns().is_empty());
+    }
 }

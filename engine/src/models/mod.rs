@@ -155,6 +155,28 @@ fn check_distinct(rows: &ScaledMatrix, n_clusters: usize) -> Result<(), FitError
     Err(FitError::TooFewDistinctRows { got: distinct.len(), need: n_clusters })
 }
 
+/// The means of the rows of each label, `(n_labels, n_features)`; a label without a row is refused.
+fn group_means(
+    rows: &ScaledMatrix,
+    labels: &[usize],
+    n_labels: usize,
+) -> Result<Vec<Vec<f64>>, FitError> {
+    let mut sizes = vec![0.0; n_labels];
+    let mut means = vec![vec![0.0; rows.n_features()]; n_labels];
+    for (row, &label) in rows.rows().zip(labels) {
+        sizes[label] += 1.0;
+        means[label].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+    }
+    let n_used = sizes.iter().filter(|&&size| size > 0.0).count();
+    if n_used < n_labels {
+        return Err(FitError::TooFewDistinctRows { got: n_used, need: n_labels });
+    }
+    for (mean, size) in means.iter_mut().zip(&sizes) {
+        mean.iter_mut().for_each(|sum| *sum /= size);
+    }
+    Ok(means)
+}
+
 /// The rows as the solvers take them, `(n_rows, n_features)`.
 fn widened(rows: &ScaledMatrix) -> Array2<f64> {
     let mut wide = Array2::zeros((rows.n_rows(), rows.n_features()));

@@ -30,6 +30,8 @@ pub struct SegmentationParams {
     pub max_iter: u32,
     pub tol: f64,
     pub reg_covar: f64,
+    /// Whether a retraining starts from the incumbent's segments, where their number is in the range.
+    pub warm_start: bool,
 }
 
 /// One number of clusters that was tried.
@@ -48,6 +50,14 @@ pub struct Candidate {
     pub failure: Option<String>,
 }
 
+/// Where rows belong already.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    pub k: usize,
+    /// `(n_customers,)`, each below `k`.
+    pub labels: &'a [usize],
+}
+
 /// The chosen model, how its fit went, and everything that was tried.
 #[derive(Debug, Clone)]
 pub struct Selected {
@@ -63,11 +73,37 @@ impl SegmentationParams {
     /// # Errors
     /// [`FitError`] where no number gives a model; the first failure is told.
     pub fn select(&self, rows: &ScaledMatrix, seed: Seed) -> Result<Selected, FitError> {
+        self.choose(rows, None, seed)
+    }
+
+    /// Fits only as many clusters as `start` has, from there instead of from random starts.
+    ///
+    /// # Errors
+    /// As [`SegmentationParams::select`].
+    pub fn select_from(
+        &self,
+        rows: &ScaledMatrix,
+        start: &Start<'_>,
+        seed: Seed,
+    ) -> Result<Selected, FitError> {
+        self.choose(rows, Some(start), seed)
+    }
+
+    fn choose(
+        &self,
+        rows: &ScaledMatrix,
+        start: Option<&Start<'_>>,
+        seed: Seed,
+    ) -> Result<Selected, FitError> {
+        let (k_min, k_max) = match start {
+            Some(start) => (start.k, start.k),
+            None => (self.k_min, self.k_max),
+        };
         let mut best: Option<(f64, SegmentModel, Diagnostics)> = None;
         let mut table = Vec::new();
         let mut first_failure = None;
-        for k in self.k_min..=self.k_max {
-            match self.fit_one(k, rows, seed) {
+        for k in k_min..=k_max {
+            match self.fit_one(k, rows, start, seed) {
                 Ok((model, candidate)) => {
                     let score = match self.family {
                         Family::GaussianMixture => candidate.bic.map(|bic| -bic),
@@ -97,10 +133,10 @@ impl SegmentationParams {
         match best {
             Some((_, model, mut diagnostics)) => {
                 let k = model.n_clusters();
-                if self.k_min < self.k_max && (k == self.k_min || k == self.k_max) {
+                if k_min < k_max && (k == k_min || k == k_max) {
                     diagnostics.notes.push(format!(
-                        "{k} is at the edge of the range {} to {}; a wider range may fit better",
-                        self.k_min, self.k_max
+                        "{k} is at the edge of the range {k_min} to {k_max}; a wider range may fit \
+                         better"
                     ));
                 }
                 Ok(Selected { model, diagnostics, table })
@@ -115,6 +151,7 @@ impl SegmentationParams {
         &self,
         k: usize,
         rows: &ScaledMatrix,
+        start: Option<&Start<'_>>,
         seed: Seed,
     ) -> Result<(SegmentModel, Candidate), FitError> {
         let (model, diagnostics, inertia, bic) = match self.family {
@@ -125,7 +162,10 @@ impl SegmentationParams {
                     max_iter: self.max_iter,
                     tol: self.tol,
                 };
-                let fit = params.fit(rows, seed)?;
+                let fit = match start {
+                    Some(start) => params.fit_from(rows, start.labels)?,
+                    None => params.fit(rows, seed)?,
+                };
                 let inertia = fit.diagnostics.objective;
                 (SegmentModel::KMeans(fit.model), fit.diagnostics, Some(inertia), None)
             }
@@ -137,7 +177,10 @@ impl SegmentationParams {
                     tol: self.tol,
                     reg_covar: self.reg_covar,
                 };
-                let fit = params.fit(rows, seed)?;
+                let fit = match start {
+                    Some(start) => params.fit_from(rows, start.labels)?,
+                    None => params.fit(rows, seed)?,
+                };
                 let bic = fit.model.bic(rows);
                 (SegmentModel::GaussianMixture(fit.model), fit.diagnostics, None, Some(bic))
             }

@@ -8,6 +8,7 @@ use crate::features::{Encoder, Plan, SpecError, lifetime};
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{SegmentModel, Segmenter};
+use crate::segments::Tier;
 use crate::version::{FORMAT, ModelVersion};
 use thiserror::Error;
 
@@ -81,22 +82,23 @@ impl Scorer {
         let mut encoded = vec![0.0; self.version.forecast.encoder.width()];
         self.version.forecast.encoder.encode(&raw, &mut encoded);
         answer(
-            Answer::Given(self.segment(&raw)),
+            Answer::Given(self.segment(&raw, &life)),
             Answer::Given(self.value(&encoded, &life)),
             self.churn(&raw, &encoded, &life),
         )
     }
 
-    fn segment(&self, raw: &[f64]) -> SegmentAnswer {
-        let head = &self.version.segment;
-        let scaled = head.encoder.scaled_row(raw);
-        let membership = head.model.assign(&scaled);
+    fn segment(&self, raw: &[f64], life: &Lifetime) -> SegmentAnswer {
+        let (head, bands) = (&self.version.segment, &self.version.bands);
+        let membership = head.assign(bands, raw, life);
         let segment = &head.catalogue[membership.cluster];
         SegmentAnswer {
             id: segment.id.clone(),
             name: segment.name.clone(),
             cluster: membership.cluster,
             probability: membership.probability,
+            tier: bands.tier(life).letter(),
+            rfm: bands.rfm(life),
         }
     }
 
@@ -174,18 +176,24 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
             })
     };
     let (segment, forecast) = (&version.segment, &version.forecast);
-    fits(reads_spec(&segment.encoder), "segment encoder", "feature spec")?;
     fits(reads_spec(&forecast.encoder), "forecast encoder", "feature spec")?;
-    let width = segment.encoder.width();
-    let shaped = match &segment.model {
-        SegmentModel::KMeans(model) => model.centroids.iter().all(|row| row.len() == width),
-        SegmentModel::GaussianMixture(model) => {
-            model.parameters().means.iter().all(|row| row.len() == width)
+    let n_segments = match segment.clusters() {
+        None => Tier::ALL.len(),
+        Some(clusters) => {
+            fits(reads_spec(&clusters.encoder), "segment encoder", "feature spec")?;
+            let width = clusters.encoder.width();
+            let shaped = match &clusters.model {
+                SegmentModel::KMeans(model) => model.centroids.iter().all(|row| row.len() == width),
+                SegmentModel::GaussianMixture(model) => {
+                    model.parameters().means.iter().all(|row| row.len() == width)
+                }
+            };
+            fits(shaped, "segment model", "encoder")?;
+            clusters.model.n_clusters()
         }
     };
-    fits(shaped, "segment model", "encoder")?;
-    fits(segment.model.n_clusters() == segment.catalogue.len(), "segment catalogue", "model")?;
-    fits(!segment.catalogue.is_empty(), "segment catalogue", "model")?;
+    fits(n_segments == segment.catalogue.len(), "segment catalogue", "model")?;
+    fits(n_segments > 0, "segment catalogue", "model")?;
     let width = forecast.encoder.width();
     let shaped = match &forecast.value.model {
         ValueModel::Hurdle(model) => {

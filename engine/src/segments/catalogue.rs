@@ -1,6 +1,6 @@
 //! The list of a version's segments.
 
-use super::naming;
+use super::{Tier, naming};
 use crate::domain::{Lifetime, SegmentId, sha256};
 use crate::matrix::median;
 use serde::{Deserialize, Serialize};
@@ -44,18 +44,54 @@ pub struct Member {
     pub churn_probability: Option<f64>,
 }
 
-/// Profiles, names and mints the segments of `n_clusters` clusters.
-///
-/// The ids derive from `origin`, which names the seed, the events and the settings, and from the
-/// cluster's place in the model's canonical order: the same training mints the same ids.
-pub fn catalogue(n_clusters: usize, members: &[Member], origin: &str) -> Vec<Segment> {
-    let profiles: Vec<Profile> = (0..n_clusters).map(|cluster| profile(cluster, members)).collect();
-    let names = naming::names(&profiles, &profile_of(members.iter(), members));
+/// A segment's id, and the name that it already has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub id: SegmentId,
+    pub name: Option<String>,
+}
+
+impl Identity {
+    /// A new segment for each of `n_clusters` clusters. The ids derive from `origin`, which names
+    /// the seed, the events, the settings and the incumbent, and from the cluster's place in the
+    /// model's canonical order: the same training mints the same ids.
+    pub fn mint(n_clusters: usize, origin: &str) -> Vec<Identity> {
+        let new = |cluster| Identity { id: mint(origin, cluster), name: None };
+        (0..n_clusters).map(new).collect()
+    }
+}
+
+/// The ids of the value tiers, which mean the same in every version.
+pub fn tier_ids() -> Vec<Identity> {
+    Tier::ALL
+        .into_iter()
+        .map(|tier| Identity {
+            id: mint("value tiers", tier as usize),
+            name: Some(format!("Tier {}", tier.letter())),
+        })
+        .collect()
+}
+
+/// Profiles the segments of one cluster per identity, and names those that have no name yet.
+pub fn catalogue(identities: Vec<Identity>, members: &[Member]) -> Vec<Segment> {
+    let profiles: Vec<Profile> =
+        (0..identities.len()).map(|cluster| profile(cluster, members)).collect();
+    let taken: Vec<String> =
+        identities.iter().filter_map(|identity| identity.name.clone()).collect();
+    let new: Vec<Profile> = identities
+        .iter()
+        .zip(&profiles)
+        .filter(|(identity, _)| identity.name.is_none())
+        .map(|(_, profile)| profile.clone())
+        .collect();
+    let mut names = naming::names(&new, &profile_of(members.iter(), members), &taken).into_iter();
     profiles
         .into_iter()
-        .zip(names)
-        .enumerate()
-        .map(|(cluster, (profile, name))| Segment { id: mint(origin, cluster), name, profile })
+        .zip(identities)
+        .map(|(profile, Identity { id, name })| {
+            let name = name.or_else(|| names.next()).unwrap_or_default();
+            Segment { id, name, profile }
+        })
         .collect()
 }
 
@@ -67,7 +103,8 @@ fn profile_of<'a>(members: impl Iterator<Item = &'a Member>, all: &[Member]) -> 
     let members: Vec<&Member> = members.collect();
     let churn: Vec<f64> = members.iter().filter_map(|member| member.churn_probability).collect();
     let n = members.len() as f64;
-    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    // An empty sum is a negative zero, which would look odd in a file.
+    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole + 0.0 } else { 0.0 };
     let spend = |member: &Member| member.lifetime.total_spend;
     let typical = |value: fn(&Lifetime) -> f64| {
         if members.is_empty() {

@@ -2,14 +2,15 @@
 
 use super::Profile;
 
-/// A name per profile: loyalty, worth and recency. Equal names get a number.
-pub fn names(profiles: &[Profile], everybody: &Profile) -> Vec<String> {
+/// A name per profile: loyalty, worth and recency. Names that are equal, or `taken`, get a number.
+pub fn names(profiles: &[Profile], everybody: &Profile, taken: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for profile in profiles {
         let base = name(profile, everybody);
-        let same = |name: &String| *name == base || name.starts_with(&format!("{base} ("));
-        let earlier = names.iter().filter(|name| same(name)).count();
-        names.push(if earlier == 0 { base } else { format!("{base} ({})", earlier + 1) });
+        let numbered = (2..).map(|number| format!("{base} ({number})"));
+        let mut candidates = std::iter::once(base.clone()).chain(numbered);
+        let free = candidates.find(|name| !taken.contains(name) && !names.contains(name));
+        names.push(free.unwrap_or(base));
     }
     names
 }

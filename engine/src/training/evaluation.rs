@@ -4,6 +4,7 @@ use super::Clock;
 use super::metrics::{
     auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
 };
+use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::selection::Candidate;
 use crate::models::value::IntervalMap;
 use crate::models::{Diagnostics, FitError};
@@ -19,6 +20,9 @@ pub struct Evaluation {
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub segments: SegmentMetrics,
+    /// Every feature at the as-of, before transforms.
+    #[serde(default)]
+    pub features: Vec<FeatureSummary>,
     /// What a reader should know before trusting the numbers.
     pub notes: Vec<String>,
 }
@@ -68,9 +72,52 @@ pub struct ValueMetrics {
 pub struct SegmentMetrics {
     pub k: usize,
     pub sizes: Vec<u64>,
-    /// Rows that the fit saw: all, or a sample of a large log.
-    pub n_rows_fitted: usize,
     pub table: Vec<Candidate>,
+}
+
+/// How one feature was distributed over the training customers at the as-of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureSummary {
+    pub name: String,
+    /// Share of the customers for whom it is undefined, in `[0, 1]`.
+    pub undefined: f64,
+    /// Quantiles 0, 0.01 .. 1 of the defined values; empty without any.
+    pub quantiles: Vec<f64>,
+}
+
+impl FeatureSummary {
+    /// Summarises every column of raw rows.
+    pub fn all(matrix: &FeatureMatrix) -> Vec<FeatureSummary> {
+        let column = |(index, name): (usize, &String)| {
+            let mut defined: Vec<f64> =
+                matrix.rows().map(|row| row[index]).filter(|value| !value.is_nan()).collect();
+            defined.sort_unstable_by(f64::total_cmp);
+            let n_rows = matrix.n_rows().max(1) as f64;
+            let grid = (0..=100).map(|percent| quantile(&defined, f64::from(percent) / 100.0));
+            FeatureSummary {
+                name: name.clone(),
+                undefined: 1.0 - defined.len() as f64 / n_rows,
+                quantiles: if defined.is_empty() { Vec::new() } else { grid.collect() },
+            }
+        };
+        matrix.names().iter().enumerate().map(column).collect()
+    }
+
+    /// How far two distributions lie apart: the largest difference of their cumulative shares
+    /// (Kolmogorov & Smirnov), the undefined counted as a value of their own below all others, in
+    /// `[0, 1]`, to about a hundredth.
+    pub fn distance(&self, other: &FeatureSummary) -> f64 {
+        let below = |summary: &FeatureSummary, value: f64| {
+            let grid = &summary.quantiles;
+            let seen = grid.partition_point(|&quantile| quantile <= value);
+            // Between the points of the grid nothing is known; the share of points is its estimate.
+            let share = if grid.is_empty() { 1.0 } else { seen as f64 / grid.len() as f64 };
+            summary.undefined + (1.0 - summary.undefined) * share
+        };
+        let at = self.quantiles.iter().chain(&other.quantiles);
+        let largest = at.map(|&value| (below(self, value) - below(other, value)).abs());
+        largest.fold((self.undefined - other.undefined).abs(), f64::max)
+    }
 }
 
 /// What became of a model: its metrics at c2 and at c3, and how its fit went.

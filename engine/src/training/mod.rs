@@ -4,18 +4,29 @@
 //! with the calibration kept, and segment everybody at the as-of. No label window reaches into the
 //! next stage.
 
+mod bootstrap;
 mod churn;
 mod clock;
 mod error;
 mod evaluation;
+mod gate;
+mod identity;
+mod judge;
 mod metrics;
+mod population;
 mod segment;
 mod stage;
 mod train;
 mod value;
 
+pub use bootstrap::Interval;
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};
 pub use error::TrainError;
-pub use evaluation::{ChurnMetrics, Evaluation, SegmentMetrics, Trial, ValueMetrics};
+pub use evaluation::{
+    ChurnMetrics, Evaluation, FeatureSummary, SegmentMetrics, Trial, ValueMetrics,
+};
+pub use gate::{Comparison, GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+pub use judge::{judge, judge_fitted_on};
 pub use metrics::{auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio};
-pub use train::{Trained, TrainingSettings, train};
+pub use population::{Population, Sampler};
+pub use train::{Input, Predecessor, Trained, TrainingSettings, train};

@@ -1,42 +1,54 @@
-//! The segment head: clusters of everybody at the as-of.
+//! The segment head: clusters of everybody at the as-of, or tiers where there are too few.
 
 use super::TrainError;
 use super::evaluation::SegmentMetrics;
-use crate::domain::Seed;
-use crate::features::{Encoder, FeatureSpec};
-use crate::matrix::{FeatureMatrix, ScaledMatrix};
-use crate::models::selection::{SegmentationParams, Selected};
+use super::identity::Old;
+use super::train::TrainingSettings;
+use crate::domain::Lifetime;
+use crate::features::Encoder;
+use crate::matrix::FeatureMatrix;
+use crate::models::selection::Start;
 use crate::models::{FitError, Segmenter};
-use rand::seq::index;
+use crate::segments::{Bands, Tier};
+use crate::version::{Clusters, SegmentBy};
 
-/// Rows that a clustering fit sees at most; beyond it the fit sees a seeded sample, and everybody
-/// is assigned all the same.
-const MOST_ROWS_FITTED: usize = 200_000;
-
-/// Fitted clusters and where each customer belongs.
-pub struct Clustered {
-    pub encoder: Encoder,
-    pub selected: Selected,
+/// What segments are made by, and where each customer belongs.
+pub struct Segmented {
+    pub by: SegmentBy,
+    pub n_clusters: usize,
     /// One per customer.
     pub labels: Vec<usize>,
     pub metrics: SegmentMetrics,
 }
 
-/// Learns scales and clusters from raw rows, on the features named (all where none is named).
-pub fn fit(
+/// Tiers by the bands' thresholds.
+pub fn tiers(bands: &Bands, lifetimes: &[Lifetime]) -> Segmented {
+    let labels: Vec<usize> = lifetimes.iter().map(|life| bands.tier(life) as usize).collect();
+    Segmented::new(SegmentBy::Tiers, Tier::ALL.len(), labels, Vec::new())
+}
+
+/// Learns scales and clusters from raw rows, on the features that the settings name (all where they
+/// name none), from the incumbent's segments where the settings ask for that and their number fits.
+pub fn clusters(
     raw: &FeatureMatrix,
-    spec: &FeatureSpec,
-    features: &[String],
-    params: &SegmentationParams,
-    seed: Seed,
-) -> Result<Clustered, TrainError> {
+    settings: &TrainingSettings,
+    old: Option<&Old<'_>>,
+) -> Result<Segmented, TrainError> {
+    let params = &settings.segmentation;
     if params.k_min > raw.n_rows() {
         return Err(TrainError::TooManyClusters { k: params.k_min, customers: raw.n_rows() });
     }
-    let encoder = Encoder::fit(spec, features, raw)?;
+    let encoder = Encoder::fit(&settings.spec, &settings.segment_features, raw)?;
     let scaled = encoder.scaled(raw);
-    let fitted = sample(&scaled, seed);
-    let selected = params.select(&fitted, seed).map_err(|error| match error {
+    let start = old
+        .filter(|_| params.warm_start)
+        .and_then(Old::start)
+        .filter(|start: &Start<'_>| (params.k_min..=params.k_max).contains(&start.k));
+    let selected = match &start {
+        Some(start) => params.select_from(&scaled, start, settings.seed),
+        None => params.select(&scaled, settings.seed),
+    };
+    let selected = selected.map_err(|error| match error {
         FitError::TooFewDistinctRows { got, need } => {
             TrainError::TooManyClusters { k: need, customers: got }
         }
@@ -44,23 +56,27 @@ pub fn fit(
     })?;
     let labels: Vec<usize> =
         selected.model.assign_all(&scaled).iter().map(|membership| membership.cluster).collect();
-    let mut sizes = vec![0; selected.model.n_clusters()];
-    labels.iter().for_each(|&cluster| sizes[cluster] += 1);
-    let metrics = SegmentMetrics {
-        k: selected.model.n_clusters(),
-        sizes,
-        n_rows_fitted: fitted.n_rows(),
-        table: selected.table.clone(),
-    };
-    Ok(Clustered { encoder, selected, labels, metrics })
+    let n_clusters = selected.model.n_clusters();
+    let table = selected.table.clone();
+    let by = SegmentBy::Clusters(Box::new(Clusters {
+        encoder,
+        model: selected.model,
+        diagnostics: selected.diagnostics,
+        selection: selected.table,
+    }));
+    Ok(Segmented::new(by, n_clusters, labels, table))
 }
 
-fn sample(scaled: &ScaledMatrix, seed: Seed) -> ScaledMatrix {
-    if scaled.n_rows() <= MOST_ROWS_FITTED {
-        return scaled.clone();
+impl Segmented {
+    fn new(
+        by: SegmentBy,
+        n_clusters: usize,
+        labels: Vec<usize>,
+        table: Vec<crate::models::selection::Candidate>,
+    ) -> Segmented {
+        let mut sizes = vec![0; n_clusters];
+        labels.iter().for_each(|&cluster| sizes[cluster] += 1);
+        let metrics = SegmentMetrics { k: n_clusters, sizes, table };
+        Segmented { by, n_clusters, labels, metrics }
     }
-    let mut rng = seed.derive("cluster sample", 0).rng();
-    let mut rows = index::sample(&mut rng, scaled.n_rows(), MOST_ROWS_FITTED).into_vec();
-    rows.sort_unstable();
-    scaled.select(&rows)
 }

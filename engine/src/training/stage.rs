@@ -73,7 +73,7 @@ pub fn eligible(
     as_of: AsOf,
 ) -> FeatureTable {
     let answered = |history: &History| {
-        let first = history.until(as_of).first();
+        let first = history.events().first().filter(|first| first.at <= as_of.at);
         first.is_some_and(|first| !eligibility.is_too_new(first.day, as_of.day))
     };
     let rows = (0..histories.len()).filter(|&row| answered(&histories[row])).collect();
@@ -110,7 +110,7 @@ impl<'a> Cuts<'a> {
 }
 
 /// Spend after `cutoff` up to `until` in minor units; `None` without a purchase.
-fn window(history: &History, cutoff: AsOf, until: AsOf) -> Option<i128> {
+pub(super) fn window(history: &History, cutoff: AsOf, until: AsOf) -> Option<i128> {
     let seen = history.until(cutoff).len();
     history.until(until)[seen..]
         .iter()

@@ -1,17 +1,22 @@
 //! The whole of training, from histories to a version.
 
-use super::evaluation::{ChurnMetrics, Evaluation, Trial, ValueMetrics};
-use super::segment::{self, Clustered};
+use super::evaluation::{ChurnMetrics, Evaluation, FeatureSummary, Trial, ValueMetrics};
+use super::identity::{self, Old};
+use super::segment::{self, Segmented};
 use super::stage::{self, Cuts, Encoded, Stage};
-use super::{Clock, TrainError, churn, value};
-use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, fingerprint, sha256};
+use super::{Clock, Population, TrainError, churn, value};
+use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, SegmentId, sha256};
 use crate::features::{Encoder, FeatureSpec, FeatureTable, Plan, lifetime};
 use crate::models::selection::SegmentationParams;
-use crate::segments::{Member, catalogue};
-use crate::version::{Bridge, Eligibility, FORMAT, Forecast, ModelVersion, SegmentHead};
+use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
+use crate::version::{
+    Bridge, Eligibility, FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// Everything that shapes a version besides the events. Part of the manifest and of the digest.
+/// Everything that shapes a version besides the events and the incumbent. Part of the manifest and
+/// of the digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
@@ -23,6 +28,20 @@ pub struct TrainingSettings {
     pub segmentation: SegmentationParams,
     /// The features that segments are learned from; all of the spec's where empty.
     pub segment_features: Vec<String>,
+    /// Fewer customers get value tiers instead of clusters.
+    pub small_below: u64,
+    /// Names by segment id.
+    pub segment_names: BTreeMap<String, String>,
+    /// Training looks at a seeded sample of so many customers.
+    pub max_customers: u64,
+}
+
+/// The version whose segments a new one takes over.
+#[derive(Debug, Clone, Copy)]
+pub struct Predecessor<'a> {
+    pub incumbent: &'a Incumbent,
+    pub version: &'a ModelVersion,
+    pub as_of: AsOf,
 }
 
 /// What training gives.
@@ -30,59 +49,71 @@ pub struct TrainingSettings {
 pub struct Trained {
     pub version: ModelVersion,
     pub evaluation: Evaluation,
-    /// Of the accepted events up to the as-of.
-    pub fingerprint: String,
+    pub population: Population,
+    /// Customers that the version can answer about, among those that training saw.
     pub n_customers: usize,
 }
 
-/// Trains on the events up to `as_of`, telling `progress` which stage begins.
-///
-/// `histories` must be sorted by customer id. The same events and settings give the same bits, for
-/// any number of threads.
+/// What training is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Those of the population's customers, or of its sample, sorted by customer id.
+    pub histories: &'a [History],
+    pub population: &'a Population,
+    pub as_of: AsOf,
+    /// The version whose segments are taken over. One that cannot be compared is told in a note.
+    pub predecessor: Option<Predecessor<'a>>,
+}
+
+/// Trains on the events up to the as-of, telling `progress` which stage begins. The same input and
+/// settings give the same bits, for any number of threads.
 ///
 /// # Errors
 /// [`TrainError`].
 pub fn train(
-    histories: &[History],
+    input: &Input<'_>,
     settings: &TrainingSettings,
-    as_of: AsOf,
     progress: &dyn Fn(&str),
 ) -> Result<Trained, TrainError> {
-    let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
-    let first = start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
-    let fingerprint = fingerprint(histories, as_of);
-
+    let Input { histories, population, as_of, .. } = *input;
+    let currency = &settings.rules.currency;
+    let plan = Plan::compile(&settings.spec, currency)?;
+    start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
     progress("features at the as-of");
     let table = stage::eligible(histories, &plan, settings.eligibility, as_of);
-    progress("segments");
-    let clustered = segment::fit(
-        &table.matrix,
-        &settings.spec,
-        &settings.segment_features,
-        &settings.segmentation,
-        settings.seed,
-    )?;
+    let lifetimes: Vec<Lifetime> =
+        table.rows.iter().filter_map(|&row| lifetime(&histories[row], as_of, currency)).collect();
+    let bands = Bands::of(&lifetimes);
+    let mut notes = Vec::new();
 
-    let clock = Clock::plan(first, as_of, settings.horizon_days)?;
-    let (mut forecast, churn, value) =
-        forecast(histories, settings, &plan, clock, as_of, progress)?;
+    progress("segments");
+    let is_small = population.n_customers < settings.small_below;
+    let (segmented, identities, lineage) = if is_small {
+        notes.push(format!(
+            "{} customers are too few for clusters (segments.small_below is {}): segments are value \
+             tiers by quantiles of spend",
+            population.n_customers, settings.small_below
+        ));
+        (segment::tiers(&bands, &lifetimes), tier_ids(), None)
+    } else {
+        cluster(input, settings, &table, &mut notes)?
+    };
+
+    let (mut forecast, churn, value, clock) =
+        forecast(histories, settings, &plan, as_of, progress)?;
+    notes.extend(quiet_note(histories, clock, as_of));
 
     progress("profiles");
-    let lifetimes: Vec<Lifetime> = table
-        .rows
-        .iter()
-        .filter_map(|&row| lifetime(&histories[row], as_of, &settings.rules.currency))
-        .collect();
-    let members = members(&mut forecast, settings, &clustered, &table, &lifetimes);
-    let origin = format!("{} {fingerprint} {}", settings.seed.0, segmentation_of(settings));
-    let catalogue = catalogue(clustered.metrics.k, &members, &origin);
+    let members = members(&mut forecast, settings, &segmented.labels, &table, &lifetimes);
+    let identities = named(identities, &settings.segment_names);
     let evaluation = Evaluation {
         clock,
         bridged: clock.bridged(),
         churn,
         value,
-        segments: clustered.metrics,
-        notes: quiet_note(histories, clock, as_of).into_iter().collect(),
+        segments: segmented.metrics,
+        features: FeatureSummary::all(&table.matrix),
+        notes,
     };
     let version = ModelVersion {
         format: FORMAT,
@@ -90,15 +121,65 @@ pub fn train(
         eligibility: settings.eligibility,
         spec: settings.spec.clone(),
         segment: SegmentHead {
-            encoder: clustered.encoder,
-            model: clustered.selected.model,
-            diagnostics: clustered.selected.diagnostics,
-            selection: clustered.selected.table,
-            catalogue,
+            by: segmented.by,
+            catalogue: catalogue(identities, &members),
+            lineage,
         },
+        bands,
         forecast,
     };
-    Ok(Trained { version, evaluation, fingerprint, n_customers: members.len() })
+    let population = population.clone();
+    Ok(Trained { version, evaluation, population, n_customers: members.len() })
+}
+
+/// Clusters, who they are, and how they descend from the incumbent's.
+fn cluster(
+    input: &Input<'_>,
+    settings: &TrainingSettings,
+    table: &FeatureTable,
+    notes: &mut Vec<String>,
+) -> Result<(Segmented, Vec<Identity>, Option<Lineage>), TrainError> {
+    let Input { histories, population, as_of, .. } = *input;
+    let predecessor = input.predecessor.as_ref().filter(|predecessor| {
+        let comparable = identity::check(predecessor, settings, as_of);
+        if let Err(reason) = &comparable {
+            let version = &predecessor.incumbent.version;
+            notes.push(format!("segments were not matched to those of {version}: {reason}"));
+        }
+        comparable.is_ok()
+    });
+    let old = match predecessor {
+        Some(predecessor) => Old::ask(predecessor, histories, table, as_of)?,
+        None => None,
+    };
+    let segmented = segment::clusters(&table.matrix, settings, old.as_ref())?;
+    // An id must not come again in a later version, so the incumbent is part of where it is from.
+    let origin = format!(
+        "{} {} {}{}",
+        settings.seed.0,
+        population.fingerprint,
+        segmentation_of(settings),
+        input.predecessor.map_or(String::new(), |old| format!(" after {}", old.incumbent.digest)),
+    );
+    let n_new = segmented.n_clusters;
+    let (identities, lineage) = match &old {
+        None => (Identity::mint(n_new, &origin), None),
+        Some(old) => {
+            let (identities, lineage) =
+                old.descend(histories, &segmented.labels, n_new, as_of, &origin)?;
+            (identities, Some(lineage))
+        }
+    };
+    Ok((segmented, identities, lineage))
+}
+
+/// The names that the settings give stand over those that segments have.
+fn named(identities: Vec<Identity>, names: &BTreeMap<String, String>) -> Vec<Identity> {
+    let rename = |Identity { id: SegmentId(id), name }| {
+        let name = names.get(&id).cloned().or(name);
+        Identity { id: SegmentId(id), name }
+    };
+    identities.into_iter().map(rename).collect()
 }
 
 /// Customers that a log needs before its clock starts: a handful of misdated rows must not stretch
@@ -109,7 +190,8 @@ const LEAST_STARTERS: usize = 30;
 fn start(histories: &[History], as_of: AsOf) -> Option<Day> {
     let mut firsts: Vec<Day> = histories
         .iter()
-        .filter_map(|history| history.until(as_of).first().map(|event| event.day))
+        .filter(|history| !history.is_empty_until(as_of))
+        .filter_map(|history| history.events().first().map(|event| event.day))
         .collect();
     firsts.sort_unstable();
     let starters = firsts.len().div_ceil(10).min(LEAST_STARTERS);
@@ -118,7 +200,8 @@ fn start(histories: &[History], as_of: AsOf) -> Option<Day> {
 
 /// A feed that has stopped looks like customers who have.
 fn quiet_note(histories: &[History], clock: Clock, as_of: AsOf) -> Option<String> {
-    let newest = histories.iter().filter_map(|history| history.until(as_of).last()).max()?.day;
+    let last = |history: &History| history.until(as_of).last().map(|event| event.day);
+    let newest = histories.iter().filter_map(last).max()?;
     (newest <= clock.measure).then(|| {
         format!(
             "the newest event is of {newest}, {} days before the as-of {}: nothing happened in the \
@@ -136,17 +219,19 @@ fn segmentation_of(settings: &TrainingSettings) -> String {
     sha256(parts.to_string().as_bytes())
 }
 
-type Forecasted = (Forecast, Vec<Trial<ChurnMetrics>>, Vec<Trial<ValueMetrics>>);
+/// The heads, how they were chosen, and the clock that they were fitted by.
+pub(super) type Forecasted = (Forecast, Vec<Trial<ChurnMetrics>>, Vec<Trial<ValueMetrics>>, Clock);
 
 /// Fits, calibrates and measures the value and churn heads, then fits them again.
-fn forecast(
+pub(super) fn forecast(
     histories: &[History],
     settings: &TrainingSettings,
     plan: &Plan,
-    clock: Clock,
     as_of: AsOf,
     progress: &dyn Fn(&str),
 ) -> Result<Forecasted, TrainError> {
+    let first = start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
+    let clock = Clock::plan(first, as_of, settings.horizon_days)?;
     progress("heads: fit, calibrate, measure");
     let stages = stages(histories, settings, plan, clock, as_of)?;
     let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
@@ -167,7 +252,7 @@ fn forecast(
         settings.seed,
     );
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
-    Ok((Forecast { encoder, bridge, value, churn }, churn_trials, value_trials))
+    Ok((Forecast { encoder, bridge, value, churn }, churn_trials, value_trials, clock))
 }
 
 /// The stages at c1, c2 and c3, each with the labels of the window after it.
@@ -197,7 +282,7 @@ fn stages(
 fn members(
     forecast: &mut Forecast,
     settings: &TrainingSettings,
-    clustered: &Clustered,
+    labels: &[usize],
     table: &FeatureTable,
     lifetimes: &[Lifetime],
 ) -> Vec<Member> {
@@ -206,7 +291,7 @@ fn members(
         .matrix
         .rows()
         .zip(lifetimes)
-        .zip(&clustered.labels)
+        .zip(labels)
         .map(|((raw, lifetime), &cluster)| {
             forecast.encoder.encode(raw, &mut encoded);
             let within_window = forecast.churn.within_window(&encoded, lifetime);

@@ -243,14 +243,11 @@ fn golden_spec() -> (Vec<(&'static str, f64)>, FeatureSpec) {
     ];
     let names = list.iter().map(|entry| (entry.0, entry.1)).collect();
     let features = list.into_iter().map(|(name, _, aggregate, of, window, over)| Feature {
-        name: name.to_owned(),
-        kinds: vec![habitus_engine::domain::EventKind::Purchase],
-        aggregate,
         of,
         window,
         over,
-        impute: None,
         transform: Vec::new(),
+        ..Feature::named(name, aggregate)
     });
     (names, FeatureSpec(features.collect()))
 }

@@ -6,7 +6,9 @@
     reason = "a test that cannot go on should stop loudly"
 )]
 
+mod features;
 mod golden;
+mod identity;
 mod model_contract;
 mod properties;
 mod support;

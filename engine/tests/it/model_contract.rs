@@ -17,6 +17,7 @@ fn params(family: Family, k: usize) -> SegmentationParams {
         max_iter: 300,
         tol: 1e-4,
         reg_covar: 1e-4,
+        warm_start: false,
     }
 }
 

@@ -1,14 +1,14 @@
 //! Laws that hold for any input.
 
-use crate::support::{as_of, purchase, rules, settings, shop};
-use habitus_engine::domain::{CustomerId, Event, History, HistoryBuilder, Seed, fingerprint};
+use crate::support::{as_of, purchase, rules, settings, shop, train};
+use habitus_engine::domain::{CustomerId, Event, History, Seed, fingerprint};
 use habitus_engine::features::{Plan, purchases};
 use habitus_engine::models::churn::Platt;
 use habitus_engine::models::selection::Family;
 use habitus_engine::models::value::IntervalMap;
 use habitus_engine::models::{FitError, SegmentModel};
 use habitus_engine::scoring::Scorer;
-use habitus_engine::training::{auc, ece, normalised_gini, train};
+use habitus_engine::training::{auc, ece, normalised_gini};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rand::Rng;
@@ -41,7 +41,7 @@ fn scorer() -> &'static Scorer {
     static SCORER: OnceLock<Scorer> = OnceLock::new();
     SCORER.get_or_init(|| {
         let settings = settings(Family::GaussianMixture, 3, 3);
-        let trained = train(&shop(400, 1), &settings, as_of("2021-12-31"), &|_| {}).unwrap();
+        let trained = train(&shop(400, 1), &settings, as_of("2021-12-31")).unwrap();
         Scorer::new(trained.version).unwrap()
     })
 }
@@ -68,10 +68,8 @@ proptest! {
         let middle = rotate.min(other.len());
         other.rotate_left(middle);
         other.reverse();
-        let mut builders = [HistoryBuilder::default(), HistoryBuilder::default()];
-        all.into_iter().for_each(|event| builders[0].add("c", event));
-        other.into_iter().for_each(|event| builders[1].add("c", event));
-        let [a, b] = builders.map(HistoryBuilder::finish);
+        let shaped = |events| vec![rules().shape(CustomerId::new("c"), events).history];
+        let (a, b) = (shaped(all), shaped(other));
         prop_assert_eq!(fingerprint(&a, as_of("2021-12-31")), fingerprint(&b, as_of("2021-12-31")));
         prop_assert_eq!(a, b);
     }
@@ -95,7 +93,8 @@ proptest! {
 
     #[test]
     fn responsibilities_sum_to_one_however_far_the_row(values in vec(-1e6f32..1e6, 11)) {
-        let SegmentModel::GaussianMixture(mixture) = &scorer().version().segment.model else {
+        let SegmentModel::GaussianMixture(mixture) = &scorer().version().segment.clusters().unwrap().model
+        else {
             panic!("the fixture is a mixture");
         };
         let shares = mixture.responsibilities(&values);

@@ -7,19 +7,16 @@ use habitus_engine::domain::{
 use habitus_engine::features::purchases;
 use habitus_engine::matrix::ScaledMatrix;
 use habitus_engine::models::selection::{Family, SegmentationParams};
-use habitus_engine::training::TrainingSettings;
+use habitus_engine::training::{
+    self, Input, Population, Predecessor, TrainError, Trained, TrainingSettings,
+};
 use habitus_engine::version::Eligibility;
 use rand::Rng;
 use std::collections::BTreeMap;
 
 pub fn rules() -> EventRules {
-    EventRules {
-        zone: Zone::named("UTC").unwrap(),
-        currency: Currency { code: "USD".into(), digits: 2 },
-        time_format: None,
-        default_kind: EventKind::Purchase,
-        kinds: BTreeMap::new(),
-    }
+    let currency = Currency { code: "USD".into(), digits: 2 };
+    EventRules::plain(Zone::named("UTC").unwrap(), currency)
 }
 
 pub fn as_of(date: &str) -> AsOf {
@@ -28,8 +25,30 @@ pub fn as_of(date: &str) -> AsOf {
 
 /// A purchase, through the same rules as a row of a file.
 pub fn purchase(time: &str, amount: &str) -> Event {
-    let raw = RawEvent { customer: "x", time, amount: Some(amount), ..RawEvent::default() };
+    let [customer, time, amount] = ["x", time, amount].map(|text| Some(text.into()));
+    let raw = RawEvent { customer, time, amount, ..RawEvent::default() };
     rules().read(&raw, Timestamp(i64::MAX)).unwrap().event
+}
+
+/// Trains on all of a log, without an incumbent.
+pub fn train(
+    log: &[History],
+    settings: &TrainingSettings,
+    as_of: AsOf,
+) -> Result<Trained, TrainError> {
+    train_after(log, settings, as_of, None)
+}
+
+/// Trains on all of a log, after an incumbent.
+pub fn train_after(
+    log: &[History],
+    settings: &TrainingSettings,
+    as_of: AsOf,
+    predecessor: Option<Predecessor<'_>>,
+) -> Result<Trained, TrainError> {
+    let population = Population::of(log, as_of);
+    let input = Input { histories: log, population: &population, as_of, predecessor };
+    training::train(&input, settings, &|_| {})
 }
 
 /// `n` customers who buy at their own rates for up to two years from 2020-01-01, and sometimes stop.
@@ -80,8 +99,12 @@ pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings 
             max_iter: 200,
             tol: 1e-3,
             reg_covar: 1e-3,
+            warm_start: false,
         },
         segment_features: Vec::new(),
+        small_below: 20,
+        segment_names: BTreeMap::new(),
+        max_customers: 200_000,
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::support::{CONFIG, Run, order_lines, trained, write_log};
 use std::path::Path;
 
+/// Trains after the incumbent; `promote` overrules the gate, which has nothing to go by where all
+/// versions are of one as-of.
 fn train(directory: &Path, seed: &str, promote: bool) -> String {
     let (log, config) = (directory.join("log.csv"), directory.join("habitus.toml"));
     write_log(&log, &order_lines());
@@ -13,7 +15,7 @@ fn train(directory: &Path, seed: &str, promote: bool) -> String {
         .path("--models", &directory.join("models"))
         .arg("--seed")
         .arg(seed);
-    let run = if promote { run.arg("--promote") } else { run };
+    let run = if promote { run.arg("--promote").arg("--force") } else { run };
     run.json()["version"].as_str().unwrap().to_owned()
 }
 
@@ -34,7 +36,7 @@ fn the_first_version_takes_the_alias_and_later_ones_only_when_told() {
     assert_eq!(production(), first.as_str());
     let third = train(directory, "3", true);
     assert_eq!(production(), third.as_str());
-    models(directory, &["promote", &format!("shop@{second}")]).json();
+    models(directory, &["promote", &format!("shop@{second}"), "--force"]).json();
     assert_eq!(production(), second.as_str());
     assert_eq!(models(directory, &["list"]).json().as_array().unwrap().len(), 3);
     models(directory, &["rollback", "shop"]).json();
@@ -57,7 +59,7 @@ fn what_is_not_there_is_named() {
     show("@production").fails(2, &["@production"]);
     let empty = tempfile::tempdir().unwrap();
     Run::new("models").arg("show").path("--models", empty.path()).fails(2, &["holds no model"]);
-    Run::new("models").arg("diff").arg("a").arg("b").fails(2, &["models diff", "later"]);
+    Run::new("models").arg("diff").arg("a").arg("b").fails(2, &["`a` is no model"]);
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn a_damaged_artefact_is_refused_by_every_reader() {
     for (file, from, to) in [
         ("parameters.json", "\"horizon_days\": 60", "\"horizon_days\": 61"),
         ("manifest.json", "\"n_customers\": 300", "\"n_customers\": 301"),
-        ("manifest.json", "\"format\": 1", "\"format\": 9"),
+        ("manifest.json", "\"format\": 2", "\"format\": 9"),
         ("parameters.json", "{", ""),
     ] {
         let path = directory.join("models/shop").join(&version).join(file);
@@ -98,7 +100,14 @@ fn a_damaged_artefact_is_refused_by_every_reader() {
     std::fs::rename(version_directory.join("manifest.json"), directory.join("aside")).unwrap();
     models(directory, &["show"]).fails(1, &["manifest.json", "missing"]);
     std::fs::remove_dir_all(&version_directory).unwrap();
-    train(directory, "2", false);
+    let retrain = || {
+        Run::new("train")
+            .path("--config", &directory.join("habitus.toml"))
+            .path("--events", &log)
+            .path("--models", &directory.join("models"))
+    };
+    retrain().fails(2, &["--incumbent none", "no model called `shop`"]);
+    retrain().arg("--incumbent").arg("none").arg("--seed").arg("2").json();
     models(directory, &["show"]).fails(1, &["production", &version, "not there"]);
 }
 
@@ -148,7 +157,7 @@ fn a_history_that_a_crash_cut_short_is_no_obstacle() {
     models(directory, &["rollback", "shop"]).json();
     let production = models(directory, &["show"]).json()["manifest"]["version"].clone();
     assert_eq!(production, first.as_str());
-    models(directory, &["promote", &format!("shop@{second}")]).json();
+    models(directory, &["promote", &format!("shop@{second}"), "--force"]).json();
     models(directory, &["rollback", "shop"]).json();
     let production = models(directory, &["show"]).json()["manifest"]["version"].clone();
     assert_eq!(production, first.as_str());

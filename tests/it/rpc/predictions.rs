@@ -32,6 +32,8 @@ fn assert_same(sent: &pb::Prediction, expected: &Prediction) {
     assert_eq!(segment.segment_name, given.map_or("", |segment| segment.name.as_str()));
     assert_eq!(segment.cluster, given.map(|segment| segment.cluster as u32));
     assert_eq!(bits(segment.probability), bits(given.and_then(|segment| segment.probability)));
+    assert_eq!(segment.tier, given.map_or("", |segment| segment.tier));
+    assert_eq!(segment.rfm, given.map(|segment| segment.rfm.to_string()).unwrap_or_default());
 
     let (value, given) = (sent.value.as_ref().unwrap(), expected.value.given());
     assert_eq!(value.status().as_str_name(), status_name(expected.value.status()));
@@ -90,6 +92,7 @@ async fn a_stranger_is_an_answer() {
     assert_eq!((sent.customer_id.as_str(), sent.newest_event), (NOBODY, None));
     let (segment, value, churn) = (sent.segment.unwrap(), sent.value.unwrap(), sent.churn.unwrap());
     assert_eq!((segment.segment_id.as_str(), segment.cluster), ("", None));
+    assert_eq!((segment.tier.as_str(), segment.rfm.as_str()), ("", ""));
     assert_eq!((value.ltv, churn.probability), (None, None));
 }
 

@@ -4,7 +4,7 @@ use crate::support::{Trained, trained};
 use habitus::registry::Registry;
 use habitus::rpc::{ServerError, pb, serve};
 use habitus::serving::{LoadedModel, Serving};
-use habitus_engine::domain::Timestamp;
+use habitus_engine::domain::{History, Timestamp};
 use habitus_engine::scoring::Scorer;
 use pb::model_service_client::ModelServiceClient;
 use pb::prediction_service_client::PredictionServiceClient;
@@ -34,9 +34,13 @@ impl Running {
 
     /// A server of the trained version that finds other versions in this registry.
     pub async fn over(models_dir: &Path) -> Running {
-        let Trained { histories, as_of, .. } = trained();
-        let serving =
-            Serving::new(Registry::open(models_dir), loaded().clone(), histories.clone(), *as_of);
+        Running::of(models_dir, trained().histories.clone()).await
+    }
+
+    /// The same for other customers than those it was trained on.
+    pub async fn of(models_dir: &Path, histories: Vec<History>) -> Running {
+        let (registry, as_of) = (Registry::open(models_dir), trained().as_of);
+        let serving = Serving::new(registry, loaded().clone(), histories, as_of);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

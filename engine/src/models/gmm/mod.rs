@@ -2,6 +2,7 @@
 //! Rubin 1977).
 
 mod linfa_engine;
+mod warm;
 
 use super::{Diagnostics, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;

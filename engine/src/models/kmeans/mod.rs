@@ -5,7 +5,7 @@ mod linfa_engine;
 use super::{Diagnostics, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
 use crate::matrix::ScaledMatrix;
-use ndarray::Axis;
+use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of k-means.
@@ -67,6 +67,11 @@ impl KMeans {
         sums
     }
 
+    fn reordered(&self, sizes: &[f64]) -> KMeans {
+        let order = super::canonical_order(sizes, &self.centroids);
+        KMeans { centroids: order.iter().map(|&cluster| self.centroids[cluster].clone()).collect() }
+    }
+
     fn sizes_and_inertia(&self, rows: &ScaledMatrix) -> (Vec<f64>, f64) {
         let mut sizes = vec![0.0; self.centroids.len()];
         let mut inertia = 0.0;
@@ -107,6 +112,41 @@ fn settle(
     (model, Path { n_iter, converged: false })
 }
 
+impl KMeansParams {
+    /// The squared shift of all centroids at which a run has converged.
+    fn threshold(&self, rows: &Array2<f64>) -> f64 {
+        self.tol * rows.var_axis(Axis(0), 0.0).mean().unwrap_or(0.0)
+    }
+
+    /// Fits from where rows already belong, `(n_customers,)` below `n_clusters`, instead of from
+    /// random starts: the first centroids are the means of the rows of each label.
+    ///
+    /// # Errors
+    /// [`FitError`] where a label has no row, or a row is not finite.
+    pub fn fit_from(&self, rows: &ScaledMatrix, labels: &[usize]) -> Result<Fit<KMeans>, FitError> {
+        super::check_finite(rows)?;
+        let means = super::group_means(rows, labels, self.n_clusters)?;
+        let threshold = self.threshold(&super::widened(rows));
+        let (model, path) = settle((means, 0), rows, threshold, self.max_iter);
+        let (sizes, inertia) = model.sizes_and_inertia(rows);
+        let mut diagnostics = Diagnostics {
+            converged: path.converged,
+            n_iter: Some(path.n_iter),
+            objective: inertia,
+            run: 0,
+            notes: vec!["started from the incumbent's segments".to_owned()],
+        };
+        self.note_limit(&mut diagnostics);
+        Ok(Fit { model: model.reordered(&sizes), diagnostics })
+    }
+
+    fn note_limit(&self, diagnostics: &mut Diagnostics) {
+        if !diagnostics.converged {
+            diagnostics.notes.push(format!("stopped at the limit of {} iterations", self.max_iter));
+        }
+    }
+}
+
 impl Segmenter for KMeans {
     fn n_clusters(&self) -> usize {
         self.centroids.len()
@@ -129,7 +169,7 @@ impl Estimator for KMeansParams {
         let mut best: Option<(KMeans, Vec<f64>, Diagnostics)> = None;
         for run in 0..self.n_init.max(1) {
             let seed = seed.derive("kmeans", u64::from(run));
-            let threshold = self.tol * wide.var_axis(Axis(0), 0.0).mean().unwrap_or(0.0);
+            let threshold = self.threshold(&wide);
             let start = linfa_engine::run(self, &wide, threshold, seed)?;
             let (model, path) = settle(start, rows, threshold, self.max_iter);
             let (sizes, inertia) = model.sizes_and_inertia(rows);
@@ -152,11 +192,7 @@ impl Estimator for KMeansParams {
         let Some((model, sizes, mut diagnostics)) = best else {
             return Err(FitError::TooFewRows { got: rows.n_rows(), need: 1 });
         };
-        if !diagnostics.converged {
-            diagnostics.notes.push(format!("stopped at the limit of {} iterations", self.max_iter));
-        }
-        let order = super::canonical_order(&sizes, &model.centroids);
-        let centroids = order.iter().map(|&cluster| model.centroids[cluster].clone()).collect();
-        Ok(Fit { model: KMeans { centroids }, diagnostics })
+        self.note_limit(&mut diagnostics);
+        Ok(Fit { model: model.reordered(&sizes), diagnostics })
     }
 }

@@ -1,0 +1,85 @@
+//! Rules that tell the kind of an event from the other fields of its row.
+
+use super::{EventKind, RawEvent, RawValue, decimal};
+use serde::{Deserialize, Serialize};
+
+/// One rule: where the test holds of the field, the row is of this kind. Rules are asked in their
+/// order, before the row's own kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KindRule {
+    pub field: RuleField,
+    pub is: RuleTest,
+    pub kind: RuledKind,
+}
+
+/// The field that a rule looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleField {
+    Amount,
+    Quantity,
+    Kind,
+    OrderId,
+    Item,
+    Category,
+    Channel,
+}
+
+/// What must hold of the field. A field that is absent passes no test but `missing`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleTest {
+    Missing,
+    /// A number below zero.
+    Negative,
+    /// The number zero.
+    Zero,
+    StartsWith(String),
+    OneOf(Vec<String>),
+}
+
+/// What a rule makes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuledKind {
+    /// The row is left out and counted.
+    Ignore,
+    #[serde(untagged)]
+    Event(EventKind),
+}
+
+impl KindRule {
+    /// Whether the rule speaks of this row.
+    pub fn holds(&self, raw: &RawEvent<'_>) -> bool {
+        let field = match self.field {
+            RuleField::Amount => raw.amount,
+            RuleField::Quantity => raw.quantity,
+            RuleField::Kind => raw.kind,
+            RuleField::OrderId => raw.order_id,
+            RuleField::Item => raw.item,
+            RuleField::Category => raw.category,
+            RuleField::Channel => raw.channel,
+        };
+        let Some(value) = field.filter(|value| !value.is_blank()) else {
+            return self.is == RuleTest::Missing;
+        };
+        match &self.is {
+            RuleTest::Missing => false,
+            RuleTest::Negative => sign(value) == Some(-1),
+            RuleTest::Zero => sign(value) == Some(0),
+            RuleTest::StartsWith(start) => value.text().starts_with(start),
+            RuleTest::OneOf(texts) => texts.iter().any(|text| *text == value.text()),
+        }
+    }
+}
+
+/// The sign of a number, to six digits.
+fn sign(value: RawValue<'_>) -> Option<i64> {
+    match value {
+        RawValue::Integer(number) => Some(number.signum()),
+        RawValue::Float(number) if number.is_nan() => None,
+        RawValue::Float(number) => Some(i64::from(number > 0.0) - i64::from(number < 0.0)),
+        other => decimal::parse(&other.text(), 6).ok().map(|(units, _)| units.signum()),
+    }
+}

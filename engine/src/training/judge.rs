@@ -1,0 +1,149 @@
+//! The gate's trial: both versions answer at the incumbent's as-of, and what happened next tells.
+
+use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+use super::train::{Predecessor, TrainingSettings, forecast};
+use super::{TrainError, identity, stage};
+use crate::domain::{AsOf, EventRules, History};
+use crate::features::{FeatureSpec, Plan, SpecError, lifetime};
+use crate::version::{Eligibility, Forecast};
+
+/// What answers in a trial: the part of a version that the outcomes can tell right or wrong.
+struct Contestant<'a> {
+    rules: &'a EventRules,
+    spec: &'a FeatureSpec,
+    eligibility: Eligibility,
+    forecast: &'a Forecast,
+}
+
+/// Fits a candidate's settings to what was known at the incumbent's as-of, lets both answer there,
+/// and compares them by what happened up to the candidate's as-of, or up to the candidate's horizon
+/// where that is nearer.
+///
+/// `relabelled` is the share of customers that the candidate puts into another segment, where known.
+/// A candidate that cannot be tried is undecided, with the reason.
+///
+/// # Errors
+/// [`TrainError`] where a feature spec cannot be compiled.
+pub fn judge(
+    histories: &[History],
+    settings: &TrainingSettings,
+    incumbent: &Predecessor<'_>,
+    as_of: AsOf,
+    relabelled: Option<f64>,
+    params: &GateParams,
+) -> Result<Verdict, TrainError> {
+    judge_fitted_on(histories, histories, settings, incumbent, as_of, relabelled, params)
+}
+
+/// The same with the candidate fitted on other histories than those that tell.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_fitted_on(
+    fitted_on: &[History],
+    histories: &[History],
+    settings: &TrainingSettings,
+    incumbent: &Predecessor<'_>,
+    as_of: AsOf,
+    relabelled: Option<f64>,
+    params: &GateParams,
+) -> Result<Verdict, TrainError> {
+    if let Err(reason) = identity::check(incumbent, settings, as_of) {
+        let version = &incumbent.incumbent.version;
+        let reason = format!("{version} cannot answer beside the candidate: {reason}");
+        return Ok(undecided(reason, relabelled));
+    }
+    let then = incumbent.as_of;
+    let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
+    let candidate = match forecast(fitted_on, settings, &plan, then, &|_| ()) {
+        Ok((forecast, ..)) => forecast,
+        Err(error @ TrainError::Spec(_)) => return Err(error),
+        Err(error) => {
+            let reason = format!("the candidate cannot be fitted up to {}: {error}", then.day);
+            return Ok(undecided(reason, relabelled));
+        }
+    };
+    let days = (as_of.day.since(then.day).max(0) as u32).min(settings.horizon_days);
+    let until = settings.rules.zone.end_of(then.day.plus(days as i32));
+    let until = if until.at < as_of.at { until } else { as_of };
+    let old = Contestant {
+        rules: &incumbent.version.rules,
+        spec: &incumbent.version.spec,
+        eligibility: incumbent.version.eligibility,
+        forecast: &incumbent.version.forecast,
+    };
+    let new = Contestant {
+        rules: &settings.rules,
+        spec: &settings.spec,
+        eligibility: settings.eligibility,
+        forecast: &candidate,
+    };
+    let asked: Vec<usize> =
+        (0..histories.len()).filter(|&row| !histories[row].is_empty_until(then)).collect();
+    let rivals =
+        [old.answers(histories, &asked, then, days)?, new.answers(histories, &asked, then, days)?];
+    let outcomes = outcomes(histories, &asked, settings, then, until);
+    let [old, new] = rivals;
+    Ok(compare(&old, &new, &outcomes, days, relabelled, params, settings.seed))
+}
+
+fn undecided(reason: String, relabelled: Option<f64>) -> Verdict {
+    Verdict {
+        outcome: Outcome::Undecided,
+        reasons: vec![reason],
+        window_days: 0,
+        n_customers: 0,
+        comparisons: Vec::new(),
+        relabelled,
+    }
+}
+
+impl Contestant<'_> {
+    /// What it says of the `days` after `then`, row by row of `asked`.
+    fn answers(
+        &self,
+        histories: &[History],
+        asked: &[usize],
+        then: AsOf,
+        days: u32,
+    ) -> Result<Rival, SpecError> {
+        let currency = &self.rules.currency;
+        let plan = Plan::compile(self.spec, currency)?;
+        let table = stage::eligible(histories, &plan, self.eligibility, then);
+        let Forecast { encoder, bridge, value, churn } = self.forecast;
+        let mut encoded = vec![0.0; encoder.width()];
+        let mut rival = Rival { churn: Vec::new(), value: Vec::new() };
+        let mut rows = table.rows.iter().zip(table.matrix.rows()).peekable();
+        for &row in asked {
+            let raw = rows.next_if(|(answered, _)| **answered == row).map(|(_, raw)| raw);
+            let life = lifetime(&histories[row], then, currency);
+            let Some((raw, life)) = raw.zip(life) else {
+                rival.churn.push(None);
+                rival.value.push(None);
+                continue;
+            };
+            encoder.encode(raw, &mut encoded);
+            let spend = value.within_window(&encoded, &life);
+            let survival = churn.within_window(&encoded, &life);
+            let is_lost = self.eligibility.is_lost(&life);
+            rival.value.push(Some(bridge.spend_within(days, spend)));
+            rival.churn.push((!is_lost).then(|| bridge.survival_within(days, survival)));
+        }
+        Ok(rival)
+    }
+}
+
+/// What happened after `then` up to `until`.
+fn outcomes(
+    histories: &[History],
+    asked: &[usize],
+    settings: &TrainingSettings,
+    then: AsOf,
+    until: AsOf,
+) -> Outcomes {
+    let unit = settings.rules.currency.minor_per_major();
+    let bought = asked.iter().map(|&row| stage::window(&histories[row], then, until));
+    let (churned, spend) =
+        bought.map(|bought| (bought.is_none(), bought.unwrap_or(0) as f64 / unit)).unzip();
+    Outcomes { churned, spend }
+}

@@ -1,0 +1,172 @@
+//! One customer's answers as a file has them, small enough to wait on disk.
+
+use crate::export::RunRow;
+use habitus_engine::domain::{Abstention, Answer, Prediction};
+use std::io;
+
+/// A row of the file. An answer that was not given is NaN, and no cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub customer: Box<str>,
+    /// Of segment, value and churn: an index into [`STATUSES`].
+    statuses: [u8; 3],
+    cluster: u32,
+    /// `A`, `B`, `C`, or 0.
+    tier: u8,
+    /// Bands 1 to 5, or 0.
+    rfm: [u8; 3],
+    pub segment_probability: f64,
+    pub churn_probability: f64,
+    pub churn_percentile: f64,
+    pub ltv: f64,
+    pub ltv_low: f64,
+    pub ltv_high: f64,
+}
+
+const STATUSES: [&str; 5] = ["OK", "NO_HISTORY", "TOO_NEW", "ALREADY_LOST", "OPTED_OUT"];
+const NO_CLUSTER: u32 = u32::MAX;
+/// Statuses, tier and bands; cluster; six numbers.
+const N_BYTES: usize = 7 + 4 + 6 * 8;
+
+impl Row {
+    /// The row of a prediction.
+    pub fn of(prediction: &Prediction) -> Row {
+        let segment = prediction.segment.given();
+        let value = prediction.value.given();
+        let churn = prediction.churn.given();
+        let number = |number: Option<f64>| number.unwrap_or(f64::NAN);
+        Row {
+            customer: prediction.customer.as_str().into(),
+            statuses: [
+                status(&prediction.segment),
+                status(&prediction.value),
+                status(&prediction.churn),
+            ],
+            cluster: segment.map_or(NO_CLUSTER, |segment| segment.cluster as u32),
+            tier: segment.and_then(|segment| segment.tier.bytes().next()).unwrap_or(0),
+            rfm: segment.map_or([0; 3], |segment| {
+                let rfm = segment.rfm;
+                [rfm.recency, rfm.frequency, rfm.monetary]
+            }),
+            segment_probability: number(segment.and_then(|segment| segment.probability)),
+            churn_probability: number(churn.map(|churn| churn.probability)),
+            churn_percentile: number(churn.map(|churn| churn.percentile)),
+            ltv: number(value.map(|value| value.ltv)),
+            ltv_low: number(value.map(|value| value.ltv_low)),
+            ltv_high: number(value.map(|value| value.ltv_high)),
+        }
+    }
+
+    /// The statuses of segment, value and churn.
+    pub fn statuses(&self) -> [&'static str; 3] {
+        self.statuses.map(|status| STATUSES.get(usize::from(status)).copied().unwrap_or("OK"))
+    }
+
+    /// The cluster, where there is an answer.
+    pub fn cluster(&self) -> Option<usize> {
+        (self.cluster != NO_CLUSTER).then_some(self.cluster as usize)
+    }
+
+    /// The tier's letter; empty without an answer.
+    pub fn tier(&self) -> &'static str {
+        match self.tier {
+            b'A' => "A",
+            b'B' => "B",
+            b'C' => "C",
+            _ => "",
+        }
+    }
+
+    /// The bands such as `5-3-1`; empty without an answer.
+    pub fn rfm(&self) -> String {
+        match self.rfm {
+            [0, ..] => String::new(),
+            [recency, frequency, monetary] => format!("{recency}-{frequency}-{monetary}"),
+        }
+    }
+
+    /// The row on its way to the disk.
+    pub fn into_run(self) -> RunRow {
+        let mut bytes = Vec::with_capacity(N_BYTES);
+        bytes.extend_from_slice(&self.statuses);
+        bytes.push(self.tier);
+        bytes.extend_from_slice(&self.rfm);
+        bytes.extend_from_slice(&self.cluster.to_le_bytes());
+        for number in [
+            self.segment_probability,
+            self.churn_probability,
+            self.churn_percentile,
+            self.ltv,
+            self.ltv_low,
+            self.ltv_high,
+        ] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        RunRow { key: self.customer, bytes }
+    }
+
+    /// The row as it comes back.
+    ///
+    /// # Errors
+    /// Where the bytes are none that [`Row::into_run`] made.
+    pub fn from_run(run: &RunRow) -> io::Result<Row> {
+        let bytes: &[u8; N_BYTES] = run.bytes.as_slice().try_into().map_err(io::Error::other)?;
+        let [a, b, c, tier, recency, frequency, monetary, c0, c1, c2, c3, ..] = *bytes;
+        let number = |index: usize| {
+            let start = 11 + 8 * index;
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[start..start + 8]);
+            f64::from_le_bytes(word)
+        };
+        Ok(Row {
+            customer: run.key.clone(),
+            statuses: [a, b, c],
+            cluster: u32::from_le_bytes([c0, c1, c2, c3]),
+            tier,
+            rfm: [recency, frequency, monetary],
+            segment_probability: number(0),
+            churn_probability: number(1),
+            churn_percentile: number(2),
+            ltv: number(3),
+            ltv_low: number(4),
+            ltv_high: number(5),
+        })
+    }
+}
+
+fn status<T>(answer: &Answer<T>) -> u8 {
+    match answer {
+        Answer::Given(_) => 0,
+        Answer::Abstained(Abstention::NoHistory) => 1,
+        Answer::Abstained(Abstention::TooNew) => 2,
+        Answer::Abstained(Abstention::AlreadyLost) => 3,
+        Answer::Abstained(Abstention::OptedOut) => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_comes_back_from_the_disk_as_it_was() {
+        let row = Row {
+            customer: "é7".into(),
+            statuses: [0, 0, 3],
+            cluster: 70_000,
+            tier: b'B',
+            rfm: [5, 1, 3],
+            segment_probability: 0.25,
+            churn_probability: 0.5,
+            churn_percentile: 1.0,
+            ltv: 1e9,
+            ltv_low: -0.0,
+            ltv_high: 2.5,
+        };
+        let back = Row::from_run(&row.clone().into_run()).unwrap();
+        assert_eq!(back, row);
+        assert_eq!((back.statuses()[2], back.rfm().as_str()), ("ALREADY_LOST", "5-1-3"));
+        let cut = RunRow { key: "7".into(), bytes: vec![0; N_BYTES - 1] };
+        assert!(Row::from_run(&cut).is_err());
+    }
+}
