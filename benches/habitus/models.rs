@@ -11,7 +11,7 @@ use habitus_engine::models::selection::Family;
 
 fn rows() -> ScaledMatrix {
     let settings = settings(Family::Kmeans, 5);
-    let plan = Plan::compile(&settings.spec, &settings.rules.currency).unwrap();
+    let plan = Plan::compile(&settings.spec, &settings.rules).unwrap();
     let (histories, as_of) = shop(20_000);
     let table = plan.table(&histories, as_of);
     Encoder::fit(&settings.spec, &[], &table.matrix).unwrap().scaled(&table.matrix)

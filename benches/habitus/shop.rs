@@ -51,13 +51,9 @@ pub fn shop(n: usize) -> (Vec<History>, AsOf) {
             while day < 730.0 && (events.is_empty() || !rng.gen_bool(0.03)) {
                 let at = zone.start_of(start.plus(day as i32));
                 events.push(Event {
-                    at,
-                    day: zone.day_of(at),
-                    kind: EventKind::Purchase,
                     amount: Some(Money(spend + rng.gen_range(0..1_000))),
                     quantity: None,
-                    discount: None,
-                    details: None,
+                    ..Event::bare(at, zone.day_of(at), EventKind::Purchase)
                 });
                 day += gap * rng.gen_range(0.3..1.7);
             }

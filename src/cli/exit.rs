@@ -42,6 +42,8 @@ pub enum Refusal {
     AsOfTooEarly { as_of: String },
     #[error("the version is not what its log gives: `{part}` differs")]
     Differs { part: String },
+    #[error("--out and --truth name the same file")]
+    SameFile,
     #[error("the as-of {as_of} lies in the future")]
     FutureAsOf { as_of: String },
 }
@@ -59,6 +61,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::SeveralModels { .. }
             | Refusal::ModelReference { .. }
             | Refusal::EventsNeeded { .. }
+            | Refusal::SameFile
             | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. }
             | Refusal::TooManyRejected { .. }
@@ -74,6 +77,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | IngestError::DuplicateColumn { .. }
             | IngestError::ColumnType { .. } => USAGE,
             IngestError::Empty { .. }
+            | IngestError::TwoCustomers { .. }
             | IngestError::UnclosedQuote { .. }
             | IngestError::Parquet { .. } => DATA,
             IngestError::Io { .. } | IngestError::Spill { .. } => OTHER,

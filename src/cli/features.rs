@@ -42,7 +42,7 @@ impl Features {
             &Overrides { memory_mb: self.memory.memory_mb, ..Overrides::default() },
         )?;
         let settings = &config.training;
-        let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
+        let plan = Plan::compile(&settings.spec, &settings.rules)?;
         let columns = [("customer_id".to_owned(), ColumnKind::Text)]
             .into_iter()
             .chain(plan.names().iter().map(|name| (name.clone(), ColumnKind::Float)));
@@ -58,7 +58,11 @@ impl Features {
         };
         let (log, as_of) = input.read(global)?;
         let n_features = plan.names().len();
-        let directory = tempfile::tempdir().context("making a temporary directory")?;
+        let directory = match &config.memory.directory {
+            Some(parent) => tempfile::tempdir_in(parent),
+            None => tempfile::tempdir(),
+        };
+        let directory = directory.context("making a temporary directory")?;
         let made = sorted(
             &log,
             as_of,

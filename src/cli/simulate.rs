@@ -1,6 +1,7 @@
 //! `habitus simulate`: a log of customers who never were, of any size.
 
 use super::Global;
+use super::exit::Refusal;
 use super::progress::Progress;
 use crate::export::{Column, ColumnKind, Schema, TableWriter};
 use crate::report::Table;
@@ -9,7 +10,7 @@ use habitus_engine::simulation::{self, Life, Shop, SimulatedEvent};
 use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Customers drawn at a time, by all threads together.
 const CHUNK: u64 = 2_048;
@@ -54,10 +55,9 @@ pub struct Simulate {
 
 impl Simulate {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.truth.as_ref() != Some(&self.out),
-            "--out and --truth name the same file"
-        );
+        if self.truth.as_ref().is_some_and(|truth| is_same(truth, &self.out)) {
+            return Err(Refusal::SameFile.into());
+        }
         let shop = self.shop()?;
         let seed = Seed(self.seed);
         let mut log = TableWriter::create(&self.out, schema())?;
@@ -209,6 +209,16 @@ fn channel(number: u8) -> String {
         Some(name) => (*name).to_owned(),
         None => format!("channel{number}"),
     }
+}
+
+/// Whether two names mean one file, which need not exist yet.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let whole = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(parent.join(path.file_name()?))
+    };
+    whole(a).is_some_and(|a| Some(a) == whole(b))
 }
 
 fn truth_schema() -> Schema {

@@ -2,7 +2,6 @@
 
 use super::Global;
 use super::input::{self, Drawn, LogChoice, LogInput, MemoryChoice};
-use super::output;
 use super::progress::Progress;
 use crate::clock;
 use crate::config::{Config, Overrides};
@@ -11,6 +10,7 @@ use crate::registry::{
     Artefact, Draft, GateRecord, PRODUCTION, Published, Registry, RegistryError, reference_to,
 };
 use crate::report;
+use anyhow::Context;
 use habitus_engine::training::{self, Input, Predecessor, Trained};
 use habitus_engine::version::Incumbent;
 use serde_json::json;
@@ -135,11 +135,27 @@ impl Task<'_> {
         });
         let origin = match &incumbent {
             Some(same) if again => match &same.manifest.sealed.incumbent {
-                Some(earlier) => Some(registry.load(&config.name, &earlier.version)?),
+                Some(earlier) => Some(
+                    registry
+                        .load(&config.name, &earlier.version)
+                        .context("the version that this one followed cannot be read")?,
+                ),
                 None => None,
             },
             _ => incumbent.clone(),
         };
+        // One that cannot be compared, such as one of a later as-of, is none.
+        let origin = origin.filter(|artefact| {
+            let incumbent = reference_to(artefact);
+            let as_of_old = artefact.manifest.sealed.as_of;
+            let old =
+                Predecessor { incumbent: &incumbent, version: &artefact.version, as_of: as_of_old };
+            let comparable = training::check_comparable(&old, settings, as_of);
+            if let Err(reason) = &comparable {
+                tracing::warn!("{} is left aside: {reason}", incumbent.version);
+            }
+            comparable.is_ok()
+        });
         let reference = origin.as_ref().map(reference_to);
         let predecessor = predecessor(&origin, &reference);
         let progress = Progress::stages(global.quiet);
@@ -207,13 +223,10 @@ impl Task<'_> {
         }
         match registry.load(name, self.incumbent) {
             Ok(artefact) => Ok(Some(artefact)),
-            Err(error) => {
-                output::stderr(
-                    "the incumbent cannot be read; --incumbent none trains without it, and mints \
-                     new segment ids",
-                );
-                Err(error.into())
-            }
+            Err(error) => Err(anyhow::Error::from(error).context(
+                "the incumbent cannot be read; --incumbent none trains without it and mints new \
+                 segment ids",
+            )),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::input::{self, Drawn, LogChoice, LogInput, ModelChoice};
 use super::progress::Progress;
 use crate::config::{Config, Overrides};
 use crate::registry::{Difference, Examined, Registry};
+use anyhow::Context;
 use habitus_engine::training::{self, Input, Predecessor};
 use serde_json::json;
 
@@ -38,7 +39,7 @@ impl Verify {
             memory: &config.memory,
             // What was accepted once is not refused here.
             max_rejected_share: 1.0,
-            as_of: None,
+            as_of: Some(&sealed.as_of.at.to_string()),
             keep_in: None,
         };
         let (log, _) = input.read(global)?;
@@ -46,8 +47,10 @@ impl Verify {
         let Drawn { histories, population, validation } =
             input::draw(&log, sealed.as_of, most, seed, global)?;
         let incumbent = sealed.incumbent.as_ref();
-        let incumbent =
-            incumbent.map(|incumbent| registry.load(&name, &incumbent.version)).transpose()?;
+        let incumbent = incumbent
+            .map(|incumbent| registry.load(&name, &incumbent.version))
+            .transpose()
+            .context("the version that it followed cannot be read")?;
         let predecessor =
             incumbent.as_ref().zip(sealed.incumbent.as_ref()).map(|(artefact, incumbent)| {
                 Predecessor {

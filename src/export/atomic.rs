@@ -30,9 +30,15 @@ impl AtomicFile {
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(SUFFIX);
         share_as_usual(&mut builder);
-        let temporary = builder.tempfile_in(&directory)?;
-        // Locked, it is known to belong to a process that lives.
-        temporary.as_file().lock()?;
+        let temporary = loop {
+            let temporary = builder.tempfile_in(&directory)?;
+            // Locked, it is known to belong to a process that lives. Before, another that cleans up
+            // may have taken it for one that was left.
+            temporary.as_file().lock()?;
+            if temporary.path().exists() {
+                break temporary;
+            }
+        };
         Ok(AtomicFile { target: target.to_owned(), directory, temporary })
     }
 

@@ -5,6 +5,7 @@
 //! many lines it took, and where it took all lines to the end of the file the log is refused: it
 //! would otherwise lose most of itself behind a single rejection.
 
+use super::columns::Layout;
 use super::log::Collector;
 use super::stream::{self, BUFFER_BYTES};
 use super::{Columns, Example, IngestError, Source, excerpt};
@@ -21,6 +22,31 @@ pub(super) fn read(
     collector: &mut Collector<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), IngestError> {
+    records(
+        source,
+        progress,
+        |header, file| columns.locate_in(header, file),
+        |layout: &Layout, record, example| match layout.raw(record) {
+            Ok(raw) => collector.take(&raw, example).map(|()| true),
+            Err(rejection) => {
+                collector.reject(rejection, None, example);
+                Ok(false)
+            }
+        },
+    )
+}
+
+/// Reads one source record by record. `locate` sees the header and the name of the file; `take` sees
+/// every other record and says whether it has the form of the header.
+///
+/// # Errors
+/// [`IngestError`] where the file cannot be read or is empty, and the first error of the functions.
+pub(super) fn records<L>(
+    source: &Source,
+    progress: &mut dyn FnMut(u64),
+    locate: impl FnOnce(&ByteRecord, &str) -> Result<L, IngestError>,
+    mut take: impl FnMut(&L, &ByteRecord, &dyn Fn() -> Example) -> Result<bool, IngestError>,
+) -> Result<(), IngestError> {
     let file = source.name();
     let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
     let mut input = BufReader::with_capacity(BUFFER_BYTES, stream::open(source, progress)?);
@@ -32,7 +58,7 @@ pub(super) fn read(
     if !reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
         return Err(IngestError::Empty { file: file.clone() });
     }
-    let layout = columns.locate_in(&record, &file)?;
+    let layout = locate(&record, &file)?;
     let mut open_quote = None;
     while reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
         let (line, n_lines) = (line_of(&record, has_crlf), lines_in(&record));
@@ -48,14 +74,8 @@ pub(super) fn read(
         // into a row that does not fit the header, or that ends in a line end.
         let ends_open = record.as_slice().ends_with(b"\n");
         open_quote = ends_open.then_some((line, n_lines));
-        match layout.raw(&record) {
-            Ok(raw) => collector.take(&raw, example)?,
-            Err(rejection) => {
-                collector.reject(rejection, None, example);
-                if n_lines > 1 {
-                    open_quote = Some((line, n_lines));
-                }
-            }
+        if !take(&layout, &record, &example)? && n_lines > 1 {
+            open_quote = Some((line, n_lines));
         }
     }
     if let Some((line, n_lines)) = open_quote {
@@ -159,7 +179,7 @@ mod tests {
         assert_eq!(histories[0].customer().as_str(), "a,b");
         let event = &histories[0].events()[0];
         assert_eq!(event.amount, Some(Money(500)));
-        let item = event.details.as_ref().and_then(|details| details.item.as_deref());
+        let item = event.item.get();
         assert_eq!(item, Some("two\nlines, \"quoted\""));
         let examples = validation(&log, as_of("2020-01-01")).account.rejected_examples;
         assert_eq!(examples[&Rejection::UnreadableAmount][0].line, 4);

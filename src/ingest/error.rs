@@ -12,6 +12,8 @@ pub enum IngestError {
     NoMatch { pattern: String },
     #[error("cannot read `{file}`")]
     Io { file: String, source: io::Error },
+    #[error("the customers file says two different things of the customer `{customer}`")]
+    TwoCustomers { customer: String },
     #[error("rows that do not fit into memory could not be kept on disk")]
     Spill { source: io::Error },
     #[error("`{file}` is empty: it has neither a header nor a row")]

@@ -1,10 +1,10 @@
 //! What a log says once it has been read: rows by customer, and an account of all rows.
 
-use super::partitions::{N_PARTS, Partitions};
+use super::partitions::{Counts, N_PARTS, PartError, Partitions};
 use super::report::{Account, Example, HistoryCounts, IngestReport, RowCounts, Validation};
 use super::{IngestError, Memory, Reading};
 use habitus_engine::domain::{
-    AsOf, Day, Duplicates, EventRules, History, RawEvent, Rejection, Timestamp, Zone,
+    AsOf, Attributes, Day, Duplicates, EventRules, History, RawEvent, Rejection, Timestamp, Zone,
 };
 use rayon::prelude::*;
 use std::fs::File;
@@ -27,7 +27,8 @@ pub struct Log {
 struct Kept {
     report: IngestReport,
     span: Option<Span>,
-    n_rows: Vec<u64>,
+    counts: Counts,
+    names: Vec<String>,
 }
 
 /// The name of that note.
@@ -60,11 +61,12 @@ impl Log {
         if !self.is_spilled() {
             return Ok(());
         }
-        let kept = self.rows.flush().and_then(|()| {
+        let kept = self.rows.flush().and_then(|()| self.rows.sync()).and_then(|()| {
             let note = Kept {
                 report: self.report.clone(),
                 span: self.span,
-                n_rows: self.rows.n_rows().to_vec(),
+                counts: self.rows.counts(),
+                names: self.rows.names().to_vec(),
             };
             let unfinished = directory.join("log.json.part");
             let file = File::create(&unfinished)?;
@@ -79,8 +81,13 @@ impl Log {
     /// of it.
     pub fn reopen(directory: &Path, rules: &EventRules, memory: &Memory) -> Option<Log> {
         let note = File::open(directory.join(NOTE)).ok()?;
-        let Kept { report, span, n_rows } = serde_json::from_reader(BufReader::new(note)).ok()?;
-        let rows = Partitions::reopen(directory.to_owned(), n_rows);
+        let kept = serde_json::from_reader(BufReader::new(note)).ok()?;
+        let Kept { report, span, counts, names } = kept;
+        let rows = Partitions::reopen(directory.to_owned(), &counts, names.into());
+        // What a crash of the machine took is read again.
+        if !rows.is_whole() {
+            return None;
+        }
         Some(Log { rules: rules.clone(), rows, report, span, bound: memory.histories() })
     }
 
@@ -96,7 +103,7 @@ impl Log {
 
     /// Number of accepted rows, whatever their time.
     pub fn n_rows(&self) -> u64 {
-        self.rows.n_rows().iter().sum()
+        self.rows.n_rows()
     }
 
     /// The end of the day of the newest accepted row.
@@ -116,7 +123,7 @@ impl Log {
         mut take: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<(), E> {
         let at_once = self.rows.at_once(self.bound).min(rayon::current_num_threads());
-        let parts: Vec<usize> = (0..N_PARTS).filter(|&part| self.rows.n_rows()[part] > 0).collect();
+        let parts: Vec<usize> = (0..N_PARTS).filter(|&part| self.rows.has(part)).collect();
         for several in parts.chunks(at_once) {
             let done: Vec<Result<T, IngestError>> =
                 several.par_iter().map(|&part| self.part(part, as_of).map(&work)).collect();
@@ -132,8 +139,10 @@ impl Log {
     /// # Errors
     /// Where rows on disk cannot be read.
     pub fn part(&self, part: usize, as_of: AsOf) -> Result<Part, IngestError> {
-        let shaped =
-            self.rows.shaped(part, &self.rules).map_err(|source| IngestError::Spill { source })?;
+        let shaped = self.rows.shaped(part, &self.rules).map_err(|error| match error {
+            PartError::Io(source) => IngestError::Spill { source },
+            PartError::TwoCustomers { customer } => IngestError::TwoCustomers { customer },
+        })?;
         let dropped = self.rules.duplicates == Duplicates::Drop;
         let mut counts = HistoryCounts::default();
         let histories = shaped
@@ -212,6 +221,28 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// A collector of the same sort with nothing in it, which never goes to disk by itself.
+    pub(super) fn fork(&self) -> Collector<'a> {
+        Collector { rows: self.rows.fork(), report: IngestReport::default(), span: None, ..*self }
+    }
+
+    /// Takes what a fork collected, as if it had come here row by row.
+    ///
+    /// # Errors
+    /// Where rows had to go to disk and could not.
+    pub(super) fn join(&mut self, fork: Collector<'_>) -> Result<(), IngestError> {
+        self.rows.join(fork.rows).map_err(|source| IngestError::Spill { source })?;
+        self.report.join(fork.report);
+        self.span = match (self.span, fork.span) {
+            (Some(ours), Some(theirs)) => Some(Span {
+                oldest: ours.oldest.min(theirs.oldest),
+                newest: ours.newest.max(theirs.newest),
+            }),
+            (ours, theirs) => ours.or(theirs),
+        };
+        Ok(())
+    }
+
     /// Takes one row. The example is made only if the report keeps it.
     ///
     /// # Errors
@@ -230,7 +261,8 @@ impl<'a> Collector<'a> {
                 let span = self.span.get_or_insert(Span { oldest: at, newest: at });
                 *span = Span { oldest: span.oldest.min(at), newest: span.newest.max(at) };
                 // Blanks around an id are an accident of the file, as around any other field.
-                let customer = raw.customer.map(|id| id.text()).unwrap_or_default();
+                let mut buffer = itoa::Buffer::new();
+                let customer = raw.customer.map(|id| id.text_in(&mut buffer)).unwrap_or_default();
                 let added = self.rows.add(&customer, &accepted.event);
                 added.map_err(|source| IngestError::Spill { source })?;
             }
@@ -248,6 +280,19 @@ impl<'a> Collector<'a> {
     ) {
         let day = at.map(|at| self.when(at));
         self.report.reject(rejection, day, at, example);
+    }
+
+    /// Takes what a customers file says of one customer.
+    ///
+    /// # Errors
+    /// Where rows had to go to disk and could not.
+    pub(super) fn take_customer(
+        &mut self,
+        customer: &str,
+        attributes: &Attributes,
+    ) -> Result<(), IngestError> {
+        let added = self.rows.add_customer(customer, attributes);
+        added.map_err(|source| IngestError::Spill { source })
     }
 
     pub(super) fn finish(self) -> Log {

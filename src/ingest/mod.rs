@@ -73,7 +73,7 @@ pub fn read(
         Some(directory) => Spill::Kept(directory.to_owned()),
         None => Spill::Temporary(None, reading.memory.directory.clone()),
     };
-    let rows = Partitions::new(reading.memory.waiting_rows(), spill);
+    let rows = Partitions::new(reading.memory.waiting_rows(), spill, Vec::new().into());
     let mut collector = Collector::new(reading, rows);
     let columns = reading.columns;
     let mut bytes_before = 0;

@@ -23,6 +23,21 @@ const MAX_PRESENT: usize = 64;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// The text of each mapped column in one line; `None` where it is absent or null.
+type Texts<'l> = Vec<Option<Cow<'l, str>>>;
+
+/// Reads a value, as it is written in its line, as text.
+type ReadValue = fn(&str) -> Result<Option<Cow<'_, str>>, Rejection>;
+
+/// What is wanted of the lines of a file.
+pub(super) struct Wanted<'c> {
+    /// The mapped columns, each once.
+    pub(super) names: &'c [String],
+    /// The columns that some line has to have, with their fields.
+    pub(super) required: &'c [(&'static str, &'c str)],
+    pub(super) value: ReadValue,
+}
+
 /// Reads one source into the collector.
 ///
 /// # Errors
@@ -33,13 +48,44 @@ pub(super) fn read(
     collector: &mut Collector<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), IngestError> {
+    let (names, required) = (columns.names(), columns.required());
+    let layout = columns.locate(&names, &source.name())?;
+    let wanted = Wanted { names: &names, required: &required, value: text };
+    lines(source, progress, &wanted, |texts, example| match texts {
+        Ok(texts) => {
+            let value = |place: usize| texts[place].as_deref().map(Field::Text);
+            collector.take(&layout.raw_of(value), example)
+        }
+        Err(rejection) => {
+            collector.reject(rejection, None, example);
+            Ok(())
+        }
+    })
+}
+
+/// Reads one source line by line. `take` sees the texts of the wanted columns, in their order, or
+/// why a line has none: [`Rejection::Ragged`] or [`Rejection::NotUtf8`].
+///
+/// # Errors
+/// [`IngestError`] where the file cannot be read, is empty, or lacks a required column, and the
+/// first error of `take`.
+pub(super) fn lines(
+    source: &Source,
+    progress: &mut dyn FnMut(u64),
+    wanted: &Wanted<'_>,
+    mut take: impl FnMut(
+        Result<Texts<'_>, Rejection>,
+        &dyn Fn() -> Example,
+    ) -> Result<(), IngestError>,
+) -> Result<(), IngestError> {
     let file = source.name();
     let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
     let mut input = BufReader::with_capacity(BUFFER_BYTES, stream::open(source, progress)?);
-    let names = columns.names();
-    let layout = columns.locate(&names, &file)?;
-    let mut keys =
-        Keys { names: &names, awaited: columns.required().to_vec(), present: BTreeSet::new() };
+    let mut keys = Keys {
+        names: wanted.names,
+        awaited: wanted.required.to_vec(),
+        present: BTreeSet::new(),
+    };
     let mut is_empty = true;
     let mut bytes = Vec::new();
     let mut line = 0;
@@ -54,13 +100,7 @@ pub(super) fn read(
         }
         is_empty = false;
         let example = || Example { file: file.clone(), line, text: excerpt::line(record) };
-        match texts(record, &mut keys) {
-            Ok(texts) => {
-                let value = |place: usize| texts[place].as_deref().map(Field::Text);
-                collector.take(&layout.raw_of(value), example)?;
-            }
-            Err(rejection) => collector.reject(rejection, None, example),
-        }
+        take(texts(record, &mut keys, wanted.value), &example)?;
     }
     if is_empty {
         return Err(IngestError::Empty { file });
@@ -87,16 +127,20 @@ fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 /// The text of each mapped column in one line.
-fn texts<'l>(line: &'l [u8], keys: &mut Keys<'_>) -> Result<Vec<Option<Cow<'l, str>>>, Rejection> {
+fn texts<'l>(
+    line: &'l [u8],
+    keys: &mut Keys<'_>,
+    read: ReadValue,
+) -> Result<Texts<'l>, Rejection> {
     let line = std::str::from_utf8(line).map_err(|_| Rejection::NotUtf8)?;
     let mut json = serde_json::Deserializer::from_str(line);
     let values = json.deserialize_map(keys).map_err(|_| Rejection::Ragged)?;
     json.end().map_err(|_| Rejection::Ragged)?;
-    values.into_iter().map(|value| value.map_or(Ok(None), |value| text(value.get()))).collect()
+    values.into_iter().map(|value| value.map_or(Ok(None), |value| read(value.get()))).collect()
 }
 
 /// A value as text: a string without its quotes, a number as it is written, nothing for null.
-fn text(value: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
+pub(super) fn text(value: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
     match value.as_bytes() {
         [b'"', .., b'"'] if !value.contains('\\') => {
             Ok(Some(Cow::Borrowed(&value[1..value.len() - 1])))

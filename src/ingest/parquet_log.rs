@@ -7,11 +7,13 @@ use super::{Columns, Example, IngestError, excerpt};
 use csv::ByteRecord;
 use habitus_engine::domain::RawValue;
 use polars::prelude::{
-    FileMetadataRef, ParallelStrategy, ParquetReader, PolarsError, PolarsResult, SerReader,
+    ArrowDataType, DataType, FileMetadata, FileMetadataRef, ParallelStrategy, ParquetReader,
+    PolarsError, PolarsResult, SerReader,
 };
+use rayon::prelude::*;
 use std::borrow::Cow;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,38 +31,143 @@ pub(super) fn read(
     collector: &mut Collector<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), IngestError> {
-    let file = path.display().to_string();
-    let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
-    let broken = |error: PolarsError| IngestError::Parquet {
-        file: file.clone(),
-        source: io::Error::other(error),
-    };
-    let mut input = File::open(path).map_err(failed)?;
-    let n_bytes = input.metadata().map_err(failed)?.len();
-    if n_bytes == 0 {
-        return Err(IngestError::Empty { file });
-    }
-    let (schema, mut metadata) = {
-        let mut reader = ParquetReader::new(&mut input);
-        let schema = reader.schema().map_err(broken)?;
-        (schema, (**reader.get_metadata().map_err(broken)?).clone())
-    };
-
-    let present: Vec<String> = schema.iter_names().map(|name| name.to_string()).collect();
-    columns.locate(&present, &file)?;
-    for (field, column) in columns.mapped() {
-        if let Some(found) = schema.get(column).filter(|found| !is_readable(found.dtype())) {
-            let found = excerpt::printable(&format!("{:?}", found.dtype()));
-            return Err(IngestError::ColumnType { file, field, column: column.to_owned(), found });
-        }
-    }
+    let table = Table::open(path)?;
+    columns.locate(&table.names(), &table.file)?;
+    table.check(&columns.mapped(), is_readable)?;
     let names = columns.names();
-    let layout = columns.locate(&names, &file)?;
+    let layout = columns.locate(&names, &table.file)?;
 
-    let n_rows = metadata.num_rows;
-    let mut row: u64 = 0;
-    // Each row group is read as a file of its own, because the reader would look into all of them
-    // for every window.
+    // A window is a file of its own to the reader, so several are read at once, each by a collector
+    // of its own; what they collected is joined in the order of the rows.
+    for several in table.windows.chunks(rayon::current_num_threads()) {
+        let forks: Vec<Collector<'_>> = several.iter().map(|_| collector.fork()).collect();
+        let read: Vec<Result<Collector<'_>, IngestError>> = several
+            .par_iter()
+            .zip(forks)
+            .map(|(window, mut fork)| {
+                let cells = table.cells(window, &names)?;
+                for index in 0..window.length {
+                    let raw = layout.raw_of(|place| cells[place].at(index));
+                    fork.take(&raw, || table.example(window, &cells, index))?;
+                }
+                Ok(fork)
+            })
+            .collect();
+        for fork in read {
+            collector.join(fork?)?;
+        }
+        progress(several.last().map_or(0, |window| table.bytes_through(window)));
+    }
+    progress(table.n_bytes);
+    Ok(())
+}
+
+/// A file that is open, and what it says of itself.
+pub(super) struct Table {
+    /// What messages call it.
+    pub(super) file: String,
+    pub(super) n_bytes: u64,
+    /// All rows, in the order of the file.
+    pub(super) windows: Vec<Window>,
+    input: File,
+    n_rows: u64,
+    /// Every column by its name.
+    columns: Vec<(String, ArrowDataType)>,
+}
+
+impl Table {
+    /// Opens a file and reads what stands beside its rows.
+    ///
+    /// # Errors
+    /// [`IngestError`] where the file cannot be read, is empty or no Parquet file.
+    pub(super) fn open(path: &Path) -> Result<Table, IngestError> {
+        let file = path.display().to_string();
+        let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
+        let mut input = File::open(path).map_err(failed)?;
+        let n_bytes = input.metadata().map_err(failed)?.len();
+        if n_bytes == 0 {
+            return Err(IngestError::Empty { file });
+        }
+        let (schema, metadata) = {
+            let mut reader = ParquetReader::new(&mut input);
+            let schema = reader.schema().map_err(broken(&file))?;
+            (schema, (**reader.get_metadata().map_err(broken(&file))?).clone())
+        };
+        let columns =
+            schema.iter().map(|(name, found)| (name.to_string(), found.dtype().clone())).collect();
+        let n_rows = metadata.num_rows as u64;
+        Ok(Table { file, n_bytes, windows: windows(metadata), input, n_rows, columns })
+    }
+
+    /// The names of all columns.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Refuses a mapped column whose type is not readable.
+    ///
+    /// # Errors
+    /// [`IngestError::ColumnType`].
+    pub(super) fn check(
+        &self,
+        mapped: &[(&'static str, &str)],
+        is_readable: fn(&ArrowDataType) -> bool,
+    ) -> Result<(), IngestError> {
+        for &(field, column) in mapped {
+            let named = self.columns.iter().find(|(name, _)| name == column);
+            if let Some((_, found)) = named.filter(|(_, found)| !is_readable(found)) {
+                let (file, column) = (self.file.clone(), column.to_owned());
+                let found = excerpt::printable(&format!("{found:?}"));
+                return Err(IngestError::ColumnType { file, field, column, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// The named columns in one window.
+    ///
+    /// # Errors
+    /// [`IngestError::Parquet`].
+    pub(super) fn cells(
+        &self,
+        window: &Window,
+        names: &[String],
+    ) -> Result<Vec<Cells>, IngestError> {
+        window.cells(&self.input, names).map_err(broken(&self.file))
+    }
+
+    /// One row of a window, to be shown.
+    pub(super) fn example(&self, window: &Window, cells: &[Cells], index: usize) -> Example {
+        let line = window.first_row + index as u64;
+        Example { file: self.file.clone(), line, text: shown(cells, index) }
+    }
+
+    /// How many bytes of the file are behind whoever has read this window, by its rows.
+    pub(super) fn bytes_through(&self, window: &Window) -> u64 {
+        let read = window.first_row + window.length as u64 - 1;
+        (u128::from(self.n_bytes) * u128::from(read) / u128::from(self.n_rows.max(1))) as u64
+    }
+}
+
+fn broken(file: &str) -> impl Fn(PolarsError) -> IngestError {
+    |error| IngestError::Parquet { file: file.to_owned(), source: io::Error::other(error) }
+}
+
+/// Some rows of one row group.
+pub(super) struct Window {
+    /// As if the group were the whole file, because the reader would look into all of them for every
+    /// window.
+    metadata: FileMetadataRef,
+    /// Of the group.
+    start: usize,
+    pub(super) length: usize,
+    /// Of the file, counted from 1.
+    first_row: u64,
+}
+
+fn windows(mut metadata: FileMetadata) -> Vec<Window> {
+    let mut windows = Vec::new();
+    let mut first_row = 1;
     for group in std::mem::take(&mut metadata.row_groups) {
         let mut alone = metadata.clone();
         alone.num_rows = group.num_rows();
@@ -68,36 +175,34 @@ pub(super) fn read(
         let alone = Arc::new(alone);
         for start in (0..alone.num_rows).step_by(WINDOW_ROWS) {
             let length = WINDOW_ROWS.min(alone.num_rows - start);
-            let cells = window(&mut input, &alone, &names, (start, length)).map_err(broken)?;
-            for index in 0..length {
-                row += 1;
-                let raw = layout.raw_of(|place| cells[place].at(index));
-                let example =
-                    || Example { file: file.clone(), line: row, text: shown(&cells, index) };
-                collector.take(&raw, example)?;
-            }
-            progress((u128::from(n_bytes) * u128::from(row) / n_rows.max(1) as u128) as u64);
+            windows.push(Window { metadata: Arc::clone(&alone), start, length, first_row });
+            first_row += length as u64;
         }
     }
-    progress(n_bytes);
-    Ok(())
+    windows
 }
 
-/// The named columns of some rows (the first, and how many) of a file.
-fn window(
-    input: &mut File,
-    metadata: &FileMetadataRef,
-    names: &[String],
-    rows: (usize, usize),
-) -> PolarsResult<Vec<Cells>> {
-    // Decoding on this thread keeps polars from starting a pool of its own beside ours.
-    let mut reader = ParquetReader::new(input)
-        .read_parallel(ParallelStrategy::None)
-        .with_columns(Some(names.to_vec()))
-        .with_slice(Some(rows));
-    reader.set_metadata(Arc::clone(metadata));
-    let frame = reader.finish()?;
-    names.iter().map(|name| Cells::of(frame.column(name)?.as_materialized_series())).collect()
+impl Window {
+    /// The named columns.
+    fn cells(&self, input: &File, names: &[String]) -> PolarsResult<Vec<Cells>> {
+        // The file is mapped; a buffer would only be in the way. Decoding on this thread keeps polars
+        // from starting a pool of its own beside ours.
+        let mut reader = ParquetReader::new(BufReader::with_capacity(0, input))
+            .read_parallel(ParallelStrategy::None)
+            .with_columns(Some(names.to_vec()))
+            .with_slice(Some((self.start, self.length)));
+        reader.set_metadata(Arc::clone(&self.metadata));
+        let frame = reader.finish()?;
+        let cells = |name: &String| {
+            let series = frame.column(name)?.as_materialized_series();
+            // Truth values come as far as here only where they are wanted, and then as words.
+            match series.dtype() {
+                DataType::Boolean => Cells::of(&series.cast(&DataType::String)?),
+                _ => Cells::of(series),
+            }
+        };
+        names.iter().map(cells).collect()
+    }
 }
 
 /// The mapped fields of a row, as a CSV file would have them.

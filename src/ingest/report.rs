@@ -1,6 +1,6 @@
 //! What became of the rows of a log, by reason and with examples, as seen from an as-of.
 
-use habitus_engine::domain::{AsOf, Day, Rejection, Repair, Shaped, Timestamp};
+use habitus_engine::domain::{AsOf, Day, Event, Rejection, Repair, Shaped, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,11 +47,15 @@ pub struct HistoryCounts {
 
 impl HistoryCounts {
     pub(super) fn add(&mut self, shaped: &Shaped, duplicates_dropped: bool, as_of: AsOf) {
-        let seen = shaped.history.until(as_of);
-        let accepted: u64 = seen.iter().map(|event| event.n_rows()).sum();
-        let all: u64 = shaped.history.events().iter().map(|event| event.n_rows()).sum();
+        let history = &shaped.history;
+        let rows = |events: &[Event]| events.iter().map(Event::n_rows).sum::<u64>();
+        let all = rows(history.events());
+        // Mostly nothing is later, and then there is nothing to look for.
+        let has_later = history.newest().is_some_and(|newest| newest > as_of.at);
+        let seen = if has_later { history.until(as_of) } else { history.events().into() };
+        let accepted = if has_later { rows(&seen) } else { all };
         let mut later = all - accepted;
-        let mut by_then = |rows: &[habitus_engine::domain::Event], count_later: bool| {
+        let mut by_then = |rows: &[Event], count_later: bool| {
             let seen = rows.iter().filter(|row| row.at <= as_of.at).count() as u64;
             later += if count_later { rows.len() as u64 - seen } else { 0 };
             seen
@@ -64,9 +68,11 @@ impl HistoryCounts {
         } else {
             counts.exact_duplicates_kept += exact;
         }
-        for order in seen.iter().filter(|event| event.n_rows() > 1) {
-            counts.orders += 1;
-            counts.order_lines += order.n_rows();
+        if accepted > seen.len() as u64 {
+            for order in seen.iter().filter(|event| event.n_rows() > 1) {
+                counts.orders += 1;
+                counts.order_lines += order.n_rows();
+            }
         }
         self.accepted += accepted;
         self.after_as_of += later;
@@ -208,6 +214,12 @@ impl IngestReport {
         self.repaired.note(repair, Some(day), Some(at), example);
     }
 
+    /// Takes the notes of rows that were read after these.
+    pub(super) fn join(&mut self, later: IngestReport) {
+        self.rejected.join(later.rejected);
+        self.repaired.join(later.repaired);
+    }
+
     /// The share of rejected rows among all, `n_accepted` being the others; rows that a rule leaves
     /// out are no fault.
     pub(super) fn rejected_share(&self, n_accepted: u64) -> f64 {
@@ -278,11 +290,32 @@ impl<R: Copy + Ord> Tally<R> {
             None => self.undated.entry(reason).or_default(),
         };
         *count += 1;
+        self.keep(reason, at, example);
+    }
+
+    fn keep(&mut self, reason: R, at: Option<Timestamp>, example: impl FnOnce() -> Example) {
         let kept = self.examples.entry(reason).or_default();
         let place = kept.partition_point(|(other, _)| *other <= at);
         if place < EXAMPLES_PER_REASON {
             kept.truncate(EXAMPLES_PER_REASON - 1);
             kept.insert(place, (at, example()));
+        }
+    }
+
+    fn join(&mut self, later: Tally<R>) {
+        for (reason, count) in later.undated {
+            *self.undated.entry(reason).or_default() += count;
+        }
+        for (reason, days) in later.by_day {
+            let ours = self.by_day.entry(reason).or_default();
+            for (day, count) in days {
+                *ours.entry(day).or_default() += count;
+            }
+        }
+        for (reason, examples) in later.examples {
+            for (at, example) in examples {
+                self.keep(reason, at, || example);
+            }
         }
     }
 

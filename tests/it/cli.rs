@@ -1,7 +1,12 @@
 //! The command line as scripts use it: outputs, exit codes, and nothing half-written.
 
 mod bad_input;
+mod gate;
+mod memory;
 mod registry;
 mod reproducible;
 mod score;
+mod shaping;
+mod simulate;
+mod small;
 mod verify;

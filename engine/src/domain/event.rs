@@ -1,6 +1,6 @@
 //! One thing a customer did.
 
-use super::{Day, Money, Timestamp};
+use super::{Day, Money, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -77,18 +77,18 @@ pub struct Event {
     /// In thousandths.
     pub quantity: Option<i64>,
     pub discount: Option<Money>,
-    /// What is rarer, behind one pointer so that plain orders stay small.
+    pub item: Text,
+    pub category: Text,
+    /// What is rarer, behind one pointer so that plain events stay small.
     pub details: Option<Box<Details>>,
 }
 
-/// What a log may carry with an event besides time, kind and numbers.
+/// What a log may carry with an event besides time, kind, numbers and goods.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Details {
-    pub order_id: Option<Box<str>>,
-    pub event_id: Option<Box<str>>,
-    pub item: Option<Box<str>>,
-    pub category: Option<Box<str>>,
-    pub channel: Option<Box<str>>,
+    pub order_id: Text,
+    pub event_id: Text,
+    pub channel: Text,
     /// In thousandths of a point.
     pub rating: Option<i64>,
     /// The lines of an order that was merged of several, in canonical order; otherwise empty. The
@@ -103,8 +103,8 @@ pub struct Line {
     /// In thousandths.
     pub quantity: Option<i64>,
     pub discount: Option<Money>,
-    pub item: Option<Box<str>>,
-    pub category: Option<Box<str>>,
+    pub item: Text,
+    pub category: Text,
 }
 
 /// One line as it is looked at: of a merged order, or an event that is its own only line.
@@ -118,6 +118,21 @@ pub struct LineView<'e> {
 }
 
 impl Event {
+    /// An event of which nothing more is known.
+    pub fn bare(at: Timestamp, day: Day, kind: EventKind) -> Event {
+        Event {
+            at,
+            day,
+            kind,
+            amount: None,
+            quantity: None,
+            discount: None,
+            item: Text::default(),
+            category: Text::default(),
+            details: None,
+        }
+    }
+
     /// How many accepted rows it was made of.
     pub fn n_rows(&self) -> u64 {
         self.details.as_ref().map_or(1, |details| details.lines.len().max(1) as u64)
@@ -125,17 +140,17 @@ impl Event {
 
     /// The id of its order.
     pub fn order_id(&self) -> Option<&str> {
-        self.details.as_ref()?.order_id.as_deref()
+        self.details.as_ref()?.order_id.get()
     }
 
     /// The id that its source gave it.
     pub fn event_id(&self) -> Option<&str> {
-        self.details.as_ref()?.event_id.as_deref()
+        self.details.as_ref()?.event_id.get()
     }
 
     /// Where it happened.
     pub fn channel(&self) -> Option<&str> {
-        self.details.as_ref()?.channel.as_deref()
+        self.details.as_ref()?.channel.get()
     }
 
     /// Its lines; an event that was not merged is its own.
@@ -145,15 +160,15 @@ impl Event {
             amount: self.amount,
             quantity: self.quantity,
             discount: self.discount,
-            item: self.details.as_ref().and_then(|details| details.item.as_deref()),
-            category: self.details.as_ref().and_then(|details| details.category.as_deref()),
+            item: self.item.get(),
+            category: self.category.get(),
         });
         own.into_iter().chain(lines.iter().map(|line| LineView {
             amount: line.amount,
             quantity: line.quantity,
             discount: line.discount,
-            item: line.item.as_deref(),
-            category: line.category.as_deref(),
+            item: line.item.get(),
+            category: line.category.get(),
         }))
     }
 }

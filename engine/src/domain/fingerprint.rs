@@ -1,12 +1,13 @@
 //! A digest of histories, the same however they were partitioned.
 
 use super::digest::hex;
-use super::{AsOf, Event, History, Line};
+use super::{AsOf, AttributeValue, Attributes, Event, History, Label, Line};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// SHA-256 over every event up to an as-of: customers by bucket, those of a bucket by id, the events
-/// of a customer in canonical order. Customers without an event by then do not count.
+/// of a customer in canonical order, and what a customers file says. Customers who are unknown by
+/// then do not count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// One digest per bucket that holds a customer.
@@ -18,12 +19,15 @@ impl Fingerprint {
     pub fn of(histories: &[History], as_of: AsOf) -> Fingerprint {
         let mut hashers: BTreeMap<u8, Sha256> = BTreeMap::new();
         let mut bytes = Vec::new();
-        for history in histories.iter().filter(|history| !history.is_empty_until(as_of)) {
+        for history in histories.iter().filter(|history| history.is_known_at(as_of)) {
             let events = history.until(as_of);
             bytes.clear();
             put_text(&mut bytes, Some(history.customer().as_str()));
             bytes.extend_from_slice(&(events.len() as u64).to_le_bytes());
             events.iter().for_each(|event| put_event(&mut bytes, event));
+            if let Some(attributes) = history.attributes() {
+                put_attributes(&mut bytes, attributes);
+            }
             hashers.entry(history.customer().bucket()).or_default().update(&bytes);
         }
         let buckets =
@@ -60,27 +64,50 @@ fn put_event(bytes: &mut Vec<u8>, event: &Event) {
     put_number(bytes, event.amount.map(|amount| amount.0));
     put_number(bytes, event.quantity);
     put_number(bytes, event.discount.map(|discount| discount.0));
+    put_text(bytes, event.item.get());
+    put_text(bytes, event.category.get());
     let Some(details) = &event.details else {
         bytes.push(0);
         return;
     };
     bytes.push(1);
-    for text in
-        [&details.order_id, &details.event_id, &details.item, &details.category, &details.channel]
-    {
-        put_text(bytes, text.as_deref());
+    for text in [&details.order_id, &details.event_id, &details.channel] {
+        put_text(bytes, text.get());
     }
     put_number(bytes, details.rating);
     put_number(bytes, Some(details.lines.len() as i64));
     details.lines.iter().for_each(|line| put_line(bytes, line));
 }
 
+fn put_attributes(bytes: &mut Vec<u8>, attributes: &Attributes) {
+    put_number(bytes, attributes.registered.map(|at| at.0));
+    bytes.push(u8::from(attributes.opted_out));
+    if let Some(Label { churned, at }) = attributes.label {
+        bytes.push(u8::from(churned));
+        put_number(bytes, at.map(|at| at.0));
+    }
+    for (name, value) in attributes.names().iter().zip(attributes.values()) {
+        put_text(bytes, Some(name));
+        match value {
+            None => bytes.push(0),
+            Some(AttributeValue::Number(number)) => {
+                bytes.push(1);
+                bytes.extend_from_slice(&number.to_bits().to_le_bytes());
+            }
+            Some(AttributeValue::Category(text)) => {
+                bytes.push(2);
+                put_text(bytes, text.get());
+            }
+        }
+    }
+}
+
 fn put_line(bytes: &mut Vec<u8>, line: &Line) {
     put_number(bytes, line.amount.map(|amount| amount.0));
     put_number(bytes, line.quantity);
     put_number(bytes, line.discount.map(|discount| discount.0));
-    put_text(bytes, line.item.as_deref());
-    put_text(bytes, line.category.as_deref());
+    put_text(bytes, line.item.get());
+    put_text(bytes, line.category.get());
 }
 
 fn put_number(bytes: &mut Vec<u8>, number: Option<i64>) {

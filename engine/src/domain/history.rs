@@ -1,7 +1,7 @@
 //! One customer's events in time order, and the fingerprint of all of them.
 
 use super::shape::{self, Spread};
-use super::{AsOf, Event};
+use super::{AsOf, Attributes, Event, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -69,12 +69,14 @@ pub(super) fn finish(mut word: u64) -> u64 {
 }
 
 /// One customer's events in canonical order, the lines of an order merged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct History {
     customer: CustomerId,
     events: Vec<Event>,
     /// The orders that took more than an instant.
     spread: Vec<Spread>,
+    /// What a customers file says of the customer.
+    attributes: Option<Box<Attributes>>,
 }
 
 impl History {
@@ -82,11 +84,16 @@ impl History {
     /// [`EventRules::shape`](super::EventRules::shape) instead.
     pub fn new(customer: CustomerId, mut events: Vec<Event>) -> History {
         events.sort_unstable();
-        History { customer, events, spread: Vec::new() }
+        History { customer, events, spread: Vec::new(), attributes: None }
     }
 
     pub(super) fn shaped(customer: CustomerId, events: Vec<Event>, spread: Vec<Spread>) -> History {
-        History { customer, events, spread }
+        History { customer, events, spread, attributes: None }
+    }
+
+    /// The same with what a customers file says of the customer.
+    pub fn with_attributes(self, attributes: Option<Attributes>) -> History {
+        History { attributes: attributes.map(Box::new), ..self }
     }
 
     /// Whose history it is.
@@ -94,9 +101,35 @@ impl History {
         &self.customer
     }
 
+    /// What a customers file says of the customer; `None` without one.
+    pub fn attributes(&self) -> Option<&Attributes> {
+        self.attributes.as_deref()
+    }
+
+    /// Whether the customer opted out of being scored and learned from.
+    pub fn opted_out(&self) -> bool {
+        self.attributes.as_ref().is_some_and(|attributes| attributes.opted_out)
+    }
+
+    /// Whether the customer is known at `as_of`: by an event, or by the customers file unless that
+    /// says that they registered later.
+    pub fn is_known_at(&self, as_of: AsOf) -> bool {
+        let registered = |attributes: &Attributes| {
+            attributes.registered.is_none_or(|registered| registered <= as_of.at)
+        };
+        !self.is_empty_until(as_of) || self.attributes().is_some_and(registered)
+    }
+
     /// All events, in canonical order.
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// The instant of the newest row, which may be a line of an order that began earlier.
+    pub fn newest(&self) -> Option<Timestamp> {
+        let event = self.events.last().map(|event| event.at);
+        let line = self.spread.iter().filter_map(|order| order.lines.last()).map(|line| line.at);
+        event.max(line.max())
     }
 
     /// Whether nothing had happened by `as_of`.
@@ -108,6 +141,9 @@ impl History {
     /// of several instants it sees the lines up to then.
     pub fn until(&self, as_of: AsOf) -> Cow<'_, [Event]> {
         let seen = &self.events[..self.events.partition_point(|event| event.at <= as_of.at)];
+        if self.spread.is_empty() {
+            return Cow::Borrowed(seen);
+        }
         let parts: Vec<&[Event]> =
             self.spread.iter().filter_map(|order| order.part_until(as_of)).collect();
         if parts.is_empty() {

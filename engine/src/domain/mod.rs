@@ -3,6 +3,7 @@
 //! Nothing here computes a feature or a model. Values are exact: money and quantities are integers,
 //! time is UTC milliseconds next to the calendar day of the configured zone.
 
+mod attributes;
 mod decimal;
 mod digest;
 mod event;
@@ -16,8 +17,10 @@ mod raw;
 mod rules;
 mod seed;
 mod shape;
+mod text;
 mod time;
 
+pub use attributes::{AttributeValue, Attributes, Label};
 pub use decimal::DecimalError;
 pub use digest::sha256;
 pub use event::{Details, Event, EventKind, Line, LineView, QUANTITY_DIGITS};
@@ -33,4 +36,5 @@ pub use raw::{RawEvent, RawValue};
 pub use rules::{Accepted, AmountIs, EventRules, Rejection, Repair, RuleConflict};
 pub use seed::Seed;
 pub use shape::{Duplicates, Shaped};
+pub use text::Text;
 pub use time::{AsOf, Day, ParsedTime, TimeError, Timestamp, Zone};

@@ -33,6 +33,17 @@ impl<'a> RawValue<'a> {
         }
     }
 
+    /// The same, an integer written into `buffer` instead of into memory of its own.
+    pub fn text_in<'b>(self, buffer: &'b mut itoa::Buffer) -> Cow<'b, str>
+    where
+        'a: 'b,
+    {
+        match self {
+            RawValue::Integer(number) => Cow::Borrowed(buffer.format(number)),
+            other => other.text(),
+        }
+    }
+
     /// Whether there is nothing in it.
     pub fn is_blank(self) -> bool {
         matches!(self, RawValue::Text(text) if text.trim().is_empty())

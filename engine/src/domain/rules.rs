@@ -7,7 +7,7 @@ use super::decimal::{self, DecimalError};
 use super::kinds::{KindRule, RuledKind};
 use super::{
     Currency, Details, Duplicates, Event, EventKind, Money, ParsedTime, QUANTITY_DIGITS, RawEvent,
-    RawValue, Timestamp, Zone,
+    RawValue, Text, Timestamp, Zone,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -209,6 +209,8 @@ impl EventRules {
                 amount: amount.map(|amount| Money(magnitude(amount.0))),
                 quantity: quantity.map(magnitude),
                 discount: discount.map(Money),
+                item: text(raw.item),
+                category: text(raw.category),
                 details: details(raw, rating),
             },
             repairs,
@@ -361,17 +363,18 @@ fn optional(
     }
 }
 
+fn text(field: Option<RawValue<'_>>) -> Text {
+    let mut buffer = itoa::Buffer::new();
+    present(field).map_or_else(Text::default, |value| Text::from(&*value.text_in(&mut buffer)))
+}
+
 fn details(raw: &RawEvent<'_>, rating: Option<i64>) -> Option<Box<Details>> {
-    let text = |field| present(field).map(|value| Box::from(&*value.text()));
-    let details = Details {
-        order_id: text(raw.order_id),
-        event_id: text(raw.event_id),
-        item: text(raw.item),
-        category: text(raw.category),
-        channel: text(raw.channel),
-        rating,
-        lines: Vec::new(),
-    };
+    let rare = [raw.order_id, raw.event_id, raw.channel];
+    if rating.is_none() && rare.iter().all(Option::is_none) {
+        return None;
+    }
+    let [order_id, event_id, channel] = rare.map(text);
+    let details = Details { order_id, event_id, channel, rating, lines: Vec::new() };
     (details != Details::default()).then(|| Box::new(details))
 }
 

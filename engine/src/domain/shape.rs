@@ -4,7 +4,7 @@
 //! whenever a history is made, whether its rows are from files or were streamed, so that both give
 //! the same histories.
 
-use super::{CustomerId, Details, Event, EventKind, EventRules, History, Line, Money};
+use super::{CustomerId, Details, Event, EventKind, EventRules, History, Line, Money, Text};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
@@ -39,7 +39,9 @@ pub(super) struct Spread {
 impl EventRules {
     /// Makes the history of `customer` from rows in any order.
     pub fn shape(&self, customer: CustomerId, mut rows: Vec<Event>) -> Shaped {
-        rows.sort_unstable();
+        if !rows.is_sorted() {
+            rows.sort_unstable();
+        }
         let repeated_ids = drop_repeated_ids(&mut rows);
         let exact_duplicates = self.exact_duplicates(&mut rows);
         let (events, spread) =
@@ -56,7 +58,10 @@ impl EventRules {
     }
 
     fn exact_duplicates(&self, rows: &mut Vec<Event>) -> Vec<Event> {
-        let equal = |pair: &[Event]| pair[0] == pair[1] && pair[0].event_id().is_none();
+        // The instants tell most neighbours apart.
+        let equal = |pair: &[Event]| {
+            pair[0].at == pair[1].at && pair[0] == pair[1] && pair[0].event_id().is_none()
+        };
         let duplicates: Vec<Event> =
             rows.windows(2).filter(|pair| equal(pair)).map(|pair| pair[1].clone()).collect();
         if self.duplicates == Duplicates::Drop && !duplicates.is_empty() {
@@ -68,6 +73,9 @@ impl EventRules {
 
 /// Keeps the first event of each id in canonical order, so that no later one changes the past.
 fn drop_repeated_ids(rows: &mut Vec<Event>) -> Vec<Event> {
+    if rows.iter().all(|row| row.event_id().is_none()) {
+        return Vec::new();
+    }
     let mut seen: HashSet<&str> = HashSet::new();
     let repeated: Vec<bool> =
         rows.iter().map(|row| row.event_id().is_some_and(|id| !seen.insert(id))).collect();
@@ -117,18 +125,15 @@ pub(super) fn merge(lines: &[Event]) -> Option<Event> {
     let sum = |value: fn(&Event) -> Option<i64>| {
         lines.iter().filter_map(value).reduce(i64::saturating_add)
     };
-    let mut merged = Details { item: None, category: None, event_id: None, ..details(first) };
+    let mut merged = Details { event_id: Text::default(), ..details(first) };
     merged.lines = lines
         .iter()
-        .map(|line| {
-            let Details { item, category, .. } = details(line);
-            Line {
-                amount: line.amount,
-                quantity: line.quantity,
-                discount: line.discount,
-                item,
-                category,
-            }
+        .map(|line| Line {
+            amount: line.amount,
+            quantity: line.quantity,
+            discount: line.discount,
+            item: line.item.clone(),
+            category: line.category.clone(),
         })
         .collect();
     merged.lines.sort_unstable();
@@ -139,6 +144,8 @@ pub(super) fn merge(lines: &[Event]) -> Option<Event> {
         amount: sum(|line| line.amount.map(|amount| amount.0)).map(Money),
         quantity: sum(|line| line.quantity),
         discount: sum(|line| line.discount.map(|discount| discount.0)).map(Money),
+        item: Text::default(),
+        category: Text::default(),
         details: Some(Box::new(merged)),
     })
 }
@@ -155,19 +162,16 @@ mod tests {
 
     fn row(at: i64, amount: i64, order: Option<&str>, id: Option<&str>) -> Event {
         let details = Details {
-            order_id: order.map(Into::into),
-            event_id: id.map(Into::into),
-            item: Some(format!("item {amount}").into()),
+            order_id: order.map_or_else(Text::default, Text::from),
+            event_id: id.map_or_else(Text::default, Text::from),
             ..Details::default()
         };
         Event {
-            at: Timestamp(at),
-            day: Day(0),
-            kind: EventKind::Purchase,
             amount: Some(Money(amount)),
             quantity: Some(1_000),
-            discount: None,
+            item: Text::from(&*format!("item {amount}")),
             details: Some(Box::new(details)),
+            ..Event::bare(Timestamp(at), Day(0), EventKind::Purchase)
         }
     }
 

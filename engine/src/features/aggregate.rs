@@ -49,6 +49,14 @@ pub enum Aggregate {
     MaxPerMonth,
     /// The largest total of `span` consecutive days; of nothing as the month's.
     MaxInDays,
+    /// A number of the customers file by the name in `attribute`; with `value`, 1 where the category
+    /// is that and 0 where it is another. Undefined where the file does not say.
+    Attribute,
+    /// One `attribute` feature for each category of the training customers, at most twenty, called
+    /// `name=category`.
+    OneHot,
+    /// Calendar days from the registration to the as-of; undefined where the file does not say.
+    DaysSinceRegistered,
 }
 
 /// What an aggregate looks at.
@@ -90,7 +98,10 @@ impl Aggregate {
             | Aggregate::EventGapMean
             | Aggregate::EventGapVariation
             | Aggregate::LongestStreak
-            | Aggregate::CurrentStreak => of == Measure::Events,
+            | Aggregate::CurrentStreak
+            | Aggregate::Attribute
+            | Aggregate::OneHot
+            | Aggregate::DaysSinceRegistered => of == Measure::Events,
             Aggregate::Ratio => !of.is_text(),
             Aggregate::Distinct | Aggregate::TopShare => of.is_text(),
             Aggregate::MaxPerMonth | Aggregate::MaxInDays => {

@@ -32,6 +32,10 @@ pub enum SpecError {
     Stray { name: String, key: &'static str, aggregate: &'static str },
     #[error("feature `{name}`: `where.{key}` holds an empty text, which no event carries")]
     BlankText { name: String, key: &'static str },
+    #[error("feature `{0}`: `attribute` is missing, which names what the customers file says")]
+    NoAttribute(String),
+    #[error("feature `{0}`: the categories of `one_hot` are learned in training")]
+    Unresolved(String),
     #[error("feature `{0}`: `impute` must be finite")]
     Impute(String),
 }
@@ -79,8 +83,26 @@ impl Feature {
                 return Err(SpecError::WrongMeasure { name: name(), aggregate, of: word(&of) });
             }
         }
+        self.check_attribute()?;
         self.check_ratio()?;
         self.check_span()
+    }
+
+    fn check_attribute(&self) -> Result<(), SpecError> {
+        let name = || self.name.clone();
+        let asks = matches!(self.aggregate, Aggregate::Attribute | Aggregate::OneHot);
+        match (asks, &self.attribute) {
+            (true, None) => return Err(SpecError::NoAttribute(name())),
+            (false, Some(_)) => {
+                let (key, aggregate) = ("attribute", "attribute");
+                return Err(SpecError::Stray { name: name(), key, aggregate });
+            }
+            _ => {}
+        }
+        if self.value.is_some() && self.aggregate != Aggregate::Attribute {
+            return Err(SpecError::Stray { name: name(), key: "value", aggregate: "attribute" });
+        }
+        Ok(())
     }
 
     fn check_ratio(&self) -> Result<(), SpecError> {

@@ -7,6 +7,7 @@
 mod accumulator;
 mod aggregate;
 mod calendar;
+mod categories;
 mod check;
 mod encoder;
 mod lifetime;
@@ -21,6 +22,7 @@ mod tracker;
 mod window;
 
 pub use aggregate::{Aggregate, Measure};
+pub use categories::Categories;
 pub use check::SpecError;
 pub use encoder::{ColumnEncoder, Encoder, EncoderError, Step};
 pub use lifetime::lifetime;

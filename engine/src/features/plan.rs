@@ -3,8 +3,8 @@
 use super::reader::Reader;
 use super::slot::{Running, Slot};
 use super::tracker::{Track, Tracker};
-use super::{FeatureSpec, SpecError};
-use crate::domain::{AsOf, Currency, Day, History};
+use super::{Aggregate, FeatureSpec, SpecError};
+use crate::domain::{AsOf, Day, EventRules, History, Zone};
 use crate::matrix::FeatureMatrix;
 use rayon::prelude::*;
 
@@ -15,9 +15,10 @@ pub struct Plan {
     slots: Vec<Slot>,
     trackers: Vec<Tracker>,
     readers: Vec<Reader>,
+    zone: Zone,
 }
 
-/// Customers' rows before transforms. Customers without an event by the as-of have none.
+/// Customers' rows before transforms.
 #[derive(Debug, Clone)]
 pub struct FeatureTable {
     /// Index into the histories, one per row.
@@ -27,19 +28,25 @@ pub struct FeatureTable {
 }
 
 impl Plan {
-    /// Compiles a spec.
+    /// Compiles a spec whose categories are known ([`FeatureSpec::resolved`]), by the currency and the
+    /// zone of these rules.
     ///
     /// # Errors
     /// [`SpecError`] where the spec is impossible.
-    pub fn compile(spec: &FeatureSpec, currency: &Currency) -> Result<Plan, SpecError> {
+    pub fn compile(spec: &FeatureSpec, rules: &EventRules) -> Result<Plan, SpecError> {
         spec.check()?;
+        let unresolved = spec.0.iter().find(|feature| feature.aggregate == Aggregate::OneHot);
+        if let Some(feature) = unresolved {
+            return Err(SpecError::Unresolved(feature.name.clone()));
+        }
+        let currency = &rules.currency;
         let (mut slots, mut trackers) = (Vec::new(), Vec::new());
         let readers = spec
             .0
             .iter()
             .map(|feature| Reader::new(feature, currency, &mut slots, &mut trackers))
             .collect();
-        Ok(Plan { names: spec.names(), slots, trackers, readers })
+        Ok(Plan { names: spec.names(), slots, trackers, readers, zone: rules.zone.clone() })
     }
 
     /// The columns' names, `(n_features,)`.
@@ -80,13 +87,14 @@ impl Plan {
             }
         }
         for (reader, value) in self.readers.iter().zip(row) {
-            *value = reader.read(running, &tracks, as_of.day).unwrap_or(f64::NAN);
+            let read = reader.read(running, &tracks, history.attributes(), as_of.day, &self.zone);
+            *value = read.unwrap_or(f64::NAN);
         }
     }
 
-    /// The rows of all customers with an event by `as_of`, in the order of `histories`.
+    /// The rows of all customers who are known at `as_of`, in the order of `histories`.
     pub fn table(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
-        let seen = |&index: &usize| !histories[index].is_empty_until(as_of);
+        let seen = |&index: &usize| histories[index].is_known_at(as_of);
         self.rows(histories, (0..histories.len()).filter(seen).collect(), as_of)
     }
 

@@ -5,7 +5,7 @@ use super::selection::Selection;
 use super::slot::{Running, Slot};
 use super::tracker::{Follow, Track, Tracker};
 use super::{Aggregate, Feature, Measure};
-use crate::domain::{Currency, Day};
+use crate::domain::{Attributes, Currency, Day, Zone};
 
 /// Where a column is read, and how.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(super) struct Reader {
     unit: f64,
     /// Smallest units of the divisor's measure per unit, as multiples of `unit`.
     over_units: f64,
+    /// What the customers file is asked for.
+    attribute: Option<(String, Option<String>)>,
 }
 
 impl Reader {
@@ -49,11 +51,19 @@ impl Reader {
             over,
             unit,
             over_units: over_of.unit(currency) / unit,
+            attribute: feature.attribute.clone().map(|name| (name, feature.value.clone())),
         }
     }
 
     /// The column's value; `None` where it is undefined.
-    pub fn read(&self, slots: &[Running], tracks: &[Track<'_>], as_of: Day) -> Option<f64> {
+    pub fn read(
+        &self,
+        slots: &[Running],
+        tracks: &[Track<'_>],
+        attributes: Option<&Attributes>,
+        as_of: Day,
+        zone: &Zone,
+    ) -> Option<f64> {
         let since = |day: Option<Day>| day.map(|day| f64::from(as_of.since(day)));
         let sums = || &slots[self.source].sums;
         let own = || total(self.of, sums());
@@ -75,6 +85,12 @@ impl Reader {
                 let over = total(self.over_of, &slots[self.over].sums);
                 (over != 0.0).then(|| own() / over * self.over_units)
             }
+            Aggregate::Attribute => self.attribute(attributes?),
+            // Training puts what it learned in its place.
+            Aggregate::OneHot => None,
+            Aggregate::DaysSinceRegistered => {
+                since(attributes?.registered.map(|at| zone.day_of(at)))
+            }
             Aggregate::Distinct
             | Aggregate::TopShare
             | Aggregate::LongestStreak
@@ -82,6 +98,18 @@ impl Reader {
             | Aggregate::MaxPerMonth
             | Aggregate::MaxInDays => {
                 in_units(tracks[self.source].read(self.aggregate, self.of, as_of))
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn attribute(&self, attributes: &Attributes) -> Option<f64> {
+        match self.attribute.as_ref()? {
+            (name, None) => attributes.number(name),
+            (name, Some(value)) => {
+                let category = attributes.category(name)?;
+                Some(f64::from(u8::from(category == value)))
             }
         }
     }

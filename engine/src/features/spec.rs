@@ -38,6 +38,12 @@ pub struct Feature {
     /// The consecutive days that `max_in_days` looks at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<u16>,
+    /// The attribute of the customers file that `attribute` and `one_hot` look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribute: Option<String>,
+    /// The category that an `attribute` is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// Stands in for an undefined value before transforms; the median of the defined ones where left
     /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +113,8 @@ impl Feature {
             over_kinds: Vec::new(),
             over_of: None,
             span: None,
+            attribute: None,
+            value: None,
             impute: None,
             transform: standardize_only(),
         }

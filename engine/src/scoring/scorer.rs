@@ -42,7 +42,7 @@ impl Scorer {
         if version.format != FORMAT {
             return Err(ScorerError::Format { found: version.format });
         }
-        let plan = Plan::compile(&version.spec, &version.rules.currency)?;
+        let plan = Plan::compile(&version.spec, &version.rules)?;
         check_parts(&version)?;
         Ok(Scorer { version, plan })
     }
@@ -65,6 +65,10 @@ impl Scorer {
             value,
             churn,
         };
+        if history.opted_out() {
+            let out = Abstention::OptedOut;
+            return answer(Answer::Abstained(out), Answer::Abstained(out), Answer::Abstained(out));
+        }
         let (Some(first), Some(life)) = (events.first(), lifetime(history, as_of, currency)) else {
             let none = Abstention::NoHistory;
             return answer(

@@ -114,7 +114,7 @@ fn assigned(
 ) -> Result<Vec<Option<usize>>, SpecError> {
     let version = predecessor.version;
     let currency = &version.rules.currency;
-    let plan = Plan::compile(&version.spec, currency)?;
+    let plan = Plan::compile(&version.spec, &version.rules)?;
     let table = stage::eligible(histories, &plan, version.eligibility, as_of);
     let mut assigned = vec![None; histories.len()];
     for (&row, raw) in table.rows.iter().zip(table.matrix.rows()) {

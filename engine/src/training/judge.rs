@@ -54,7 +54,8 @@ pub fn judge_fitted_on(
         return Ok(undecided(reason, relabelled));
     }
     let then = incumbent.as_of;
-    let plan = Plan::compile(&settings.spec, &settings.rules.currency)?;
+    let settings = &settings.resolved(fitted_on);
+    let plan = Plan::compile(&settings.spec, &settings.rules)?;
     let candidate = match forecast(fitted_on, settings, &plan, then, &|_| ()) {
         Ok((forecast, ..)) => forecast,
         Err(error @ TrainError::Spec(_)) => return Err(error),
@@ -64,6 +65,10 @@ pub fn judge_fitted_on(
         }
     };
     let days = (as_of.day.since(then.day).max(0) as u32).min(settings.horizon_days);
+    if days == 0 {
+        let reason = format!("nothing has happened since the incumbent's as-of {}", then.day);
+        return Ok(undecided(reason, relabelled));
+    }
     let until = settings.rules.zone.end_of(then.day.plus(days as i32));
     let until = if until.at < as_of.at { until } else { as_of };
     let old = Contestant {
@@ -78,8 +83,9 @@ pub fn judge_fitted_on(
         eligibility: settings.eligibility,
         forecast: &candidate,
     };
-    let asked: Vec<usize> =
-        (0..histories.len()).filter(|&row| !histories[row].is_empty_until(then)).collect();
+    let asked: Vec<usize> = (0..histories.len())
+        .filter(|&row| !histories[row].is_empty_until(then) && !histories[row].opted_out())
+        .collect();
     let rivals =
         [old.answers(histories, &asked, then, days)?, new.answers(histories, &asked, then, days)?];
     let outcomes = outcomes(histories, &asked, settings, then, until);
@@ -108,7 +114,7 @@ impl Contestant<'_> {
         days: u32,
     ) -> Result<Rival, SpecError> {
         let currency = &self.rules.currency;
-        let plan = Plan::compile(self.spec, currency)?;
+        let plan = Plan::compile(self.spec, self.rules)?;
         let table = stage::eligible(histories, &plan, self.eligibility, then);
         let Forecast { encoder, bridge, value, churn } = self.forecast;
         let mut encoded = vec![0.0; encoder.width()];

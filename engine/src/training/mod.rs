@@ -26,6 +26,7 @@ pub use evaluation::{
     ChurnMetrics, Evaluation, FeatureSummary, SegmentMetrics, Trial, ValueMetrics,
 };
 pub use gate::{Comparison, GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+pub use identity::check as check_comparable;
 pub use judge::{judge, judge_fitted_on};
 pub use metrics::{auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio};
 pub use population::{Population, Sampler};

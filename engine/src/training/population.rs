@@ -97,13 +97,8 @@ mod tests {
 
     fn histories(n: u32) -> Vec<History> {
         let event = Event {
-            at: Timestamp(0),
-            day: Day(0),
-            kind: EventKind::Purchase,
             amount: Some(Money(100)),
-            quantity: None,
-            discount: None,
-            details: None,
+            ..Event::bare(Timestamp(0), Day(0), EventKind::Purchase)
         };
         let history = |id| History::new(CustomerId::new(&format!("c{id:04}")), vec![event.clone()]);
         (0..n).map(history).collect()

@@ -75,6 +75,7 @@ pub fn eligible(
     let answered = |history: &History| {
         let first = history.events().first().filter(|first| first.at <= as_of.at);
         first.is_some_and(|first| !eligibility.is_too_new(first.day, as_of.day))
+            && !history.opted_out()
     };
     let rows = (0..histories.len()).filter(|&row| answered(&histories[row])).collect();
     plan.rows(histories, rows, as_of)

@@ -6,7 +6,7 @@ use super::segment::{self, Segmented};
 use super::stage::{self, Cuts, Encoded, Stage};
 use super::{Clock, Population, TrainError, churn, value};
 use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, SegmentId, sha256};
-use crate::features::{Encoder, FeatureSpec, FeatureTable, Plan, lifetime};
+use crate::features::{Categories, Encoder, FeatureSpec, FeatureTable, Plan, lifetime};
 use crate::models::selection::SegmentationParams;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
 use crate::version::{
@@ -34,6 +34,17 @@ pub struct TrainingSettings {
     pub segment_names: BTreeMap<String, String>,
     /// Training looks at a seeded sample of so many customers.
     pub max_customers: u64,
+}
+
+impl TrainingSettings {
+    /// The settings with a column per category of these customers in the place of each `one_hot`.
+    pub(super) fn resolved(&self, histories: &[History]) -> TrainingSettings {
+        let mut categories = Categories::of(&self.spec);
+        categories.see(histories);
+        let spec = self.spec.resolved(&categories);
+        let segment_features = self.spec.resolved_names(&self.segment_features, &spec);
+        TrainingSettings { spec, segment_features, ..self.clone() }
+    }
 }
 
 /// The version whose segments a new one takes over.
@@ -76,8 +87,9 @@ pub fn train(
     progress: &dyn Fn(&str),
 ) -> Result<Trained, TrainError> {
     let Input { histories, population, as_of, .. } = *input;
+    let settings = &settings.resolved(histories);
     let currency = &settings.rules.currency;
-    let plan = Plan::compile(&settings.spec, currency)?;
+    let plan = Plan::compile(&settings.spec, &settings.rules)?;
     start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
     progress("features at the as-of");
     let table = stage::eligible(histories, &plan, settings.eligibility, as_of);
@@ -90,14 +102,22 @@ pub fn train(
     let is_small = population.n_customers < settings.small_below;
     let (segmented, identities, lineage) = if is_small {
         notes.push(format!(
-            "{} customers are too few for clusters (segments.small_below is {}): segments are value \
+            "too few customers for clusters ({}, and segments.small_below is {}): segments are value \
              tiers by quantiles of spend",
             population.n_customers, settings.small_below
         ));
-        (segment::tiers(&bands, &lifetimes), tier_ids(), None)
+        (segment::tiers(&bands, &lifetimes), tiers_after(input.predecessor), None)
     } else {
         cluster(input, settings, &table, &mut notes)?
     };
+    let was_small = input.predecessor.map(|old| old.version.segment.clusters().is_none());
+    if was_small.is_some_and(|was_small| was_small != is_small) {
+        notes.push(
+            "the incumbent's segments are of another sort (tiers or clusters), so every customer \
+             sees another segment id"
+                .to_owned(),
+        );
+    }
 
     let (mut forecast, churn, value, clock) =
         forecast(histories, settings, &plan, as_of, progress)?;
@@ -132,6 +152,16 @@ pub fn train(
     Ok(Trained { version, evaluation, population, n_customers: members.len() })
 }
 
+/// The tiers, with the names that they have in an earlier version.
+fn tiers_after(predecessor: Option<Predecessor<'_>>) -> Vec<Identity> {
+    let known = predecessor.map_or(&[][..], |old| &old.version.segment.catalogue);
+    let named = |tier: Identity| {
+        let same = known.iter().find(|segment| segment.id == tier.id);
+        Identity { name: same.map(|segment| segment.name.clone()).or(tier.name), id: tier.id }
+    };
+    tier_ids().into_iter().map(named).collect()
+}
+
 /// Clusters, who they are, and how they descend from the incumbent's.
 fn cluster(
     input: &Input<'_>,
@@ -155,9 +185,14 @@ fn cluster(
     let segmented = segment::clusters(&table.matrix, settings, old.as_ref())?;
     // An id must not come again in a later version, so the incumbent is part of where it is from.
     let origin = format!(
-        "{} {} {}{}",
+        "{} {}{} {}{}",
         settings.seed.0,
         population.fingerprint,
+        if population.n_sampled < population.n_customers {
+            format!(" a sample of {}", population.n_sampled)
+        } else {
+            String::new()
+        },
         segmentation_of(settings),
         input.predecessor.map_or(String::new(), |old| format!(" after {}", old.incumbent.digest)),
     );

@@ -81,7 +81,7 @@ fn spec<'a>(features: impl IntoIterator<Item = &'a str>) -> FeatureSpec {
 }
 
 fn values(spec: &FeatureSpec, history: &History, as_of: AsOf) -> Vec<f64> {
-    let plan = Plan::compile(spec, &rules().currency).unwrap();
+    let plan = Plan::compile(spec, &rules()).unwrap();
     let mut row = vec![0.0; plan.names().len()];
     plan.evaluate(history, as_of, &mut row);
     row

@@ -185,7 +185,7 @@ fn features_and_lifetimes_agree() {
         logs.entry(customer).or_default().push(purchase(&time, &amount));
     }
     let (names, spec) = golden_spec();
-    let plan = Plan::compile(&spec, &rules().currency).unwrap();
+    let plan = Plan::compile(&spec, &rules()).unwrap();
     for answer in file["answers"].as_array().unwrap() {
         let as_of = crate::support::as_of(answer["as_of"].as_str().unwrap());
         let customers: BTreeMap<String, Value> = get(answer, "customers");

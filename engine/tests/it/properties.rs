@@ -31,7 +31,7 @@ fn history(events: Vec<Event>) -> History {
 }
 
 fn row(history: &History, date: &str) -> Vec<u64> {
-    let plan = Plan::compile(&purchases(), &rules().currency).unwrap();
+    let plan = Plan::compile(&purchases(), &rules()).unwrap();
     let mut row = vec![0.0; plan.names().len()];
     plan.evaluate(history, as_of(date), &mut row);
     row.iter().map(|value| value.to_bits()).collect()

@@ -66,13 +66,9 @@ pub fn shop(n: usize, seed: u64) -> Vec<History> {
             while day < 730.0 {
                 let at = zone.start_of(start.plus(day as i32));
                 events.push(Event {
-                    at,
-                    day: zone.day_of(at),
-                    kind: EventKind::Purchase,
                     amount: Some(Money(spend + rng.gen_range(0..1_000))),
                     quantity: Some(1_000),
-                    discount: None,
-                    details: None,
+                    ..Event::bare(at, zone.day_of(at), EventKind::Purchase)
                 });
                 if rng.gen_bool(stops) {
                     break;

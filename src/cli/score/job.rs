@@ -12,6 +12,7 @@ use crate::registry::Manifest;
 use anyhow::Context;
 use habitus_engine::domain::{AsOf, sha256};
 use serde_json::json;
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -21,7 +22,9 @@ use std::time::UNIX_EPOCH;
 pub struct Job {
     directory: PathBuf,
     /// Held for as long as somebody works here.
-    lock: File,
+    lock: Option<File>,
+    /// Whether another run could go on from here.
+    is_worth_keeping: Cell<bool>,
 }
 
 impl Job {
@@ -49,12 +52,12 @@ impl Job {
             let path = directory.join("lock");
             let lock = File::create(&path).context("making a lock")?;
             lock.lock().context("waiting for another process that writes the same file")?;
-            // Whoever held it may have finished and taken the directory away.
-            if path.exists() {
+            // Whoever held it may have finished and taken it away, and a third made another.
+            if is_at(&lock, &path) {
                 break lock;
             }
         };
-        Ok(Job { directory, lock })
+        Ok(Job { directory, lock: Some(lock), is_worth_keeping: Cell::new(false) })
     }
 
     /// Where rows beyond the bound are kept.
@@ -73,24 +76,51 @@ impl Job {
         let rows = self.rows();
         if let Some(log) = Log::reopen(&rows, input.rules, input.memory) {
             tracing::info!("going on where an earlier run was stopped");
+            self.is_worth_keeping.set(true);
             let asked = input.as_of.map(|text| input.rules.zone.parse_as_of(text)).transpose()?;
             let as_of = input.check(&log, asked)?;
             return Ok((log, as_of));
         }
-        // Half of a log is none.
-        if rows.exists() {
-            fs::remove_dir_all(&rows)?;
+        // Half of a log is none, and what was scored of another is of no use.
+        for left in [&rows, &self.directory.join("runs")] {
+            if left.exists() {
+                fs::remove_dir_all(left)?;
+            }
         }
         let (mut log, as_of) = input.read(global)?;
         log.keep(&rows)?;
+        self.is_worth_keeping.set(log.is_spilled());
         Ok((log, as_of))
     }
 
-    /// Takes everything away. What cannot be removed only takes room.
+    /// The file stands, and nothing of the work is needed any more.
     pub fn finish(self) {
-        let _ = fs::remove_dir_all(&self.directory);
-        drop(self.lock);
+        self.is_worth_keeping.set(false);
     }
+}
+
+impl Drop for Job {
+    /// What another run could go on from stays; everything else goes, as far as it can be removed.
+    fn drop(&mut self) {
+        if !self.is_worth_keeping.get() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+        drop(self.lock.take());
+    }
+}
+
+/// Whether an open file is still the one at its path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let both = file.metadata().ok().zip(path.metadata().ok());
+    both.is_some_and(|(open, at)| (open.dev(), open.ino()) == (at.dev(), at.ino()))
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 /// Removes what is left of other work on the same file, unless somebody is at it.

@@ -2,12 +2,15 @@
 //! time becomes histories. Under the bound they wait in memory, beyond it on disk.
 
 mod codec;
+mod people;
 
-use habitus_engine::domain::{CustomerId, Event, EventRules, Shaped, bucket};
+use habitus_engine::domain::{Attributes, CustomerId, Event, EventRules, Shaped, bucket};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One part per bucket of [`CustomerId::bucket`].
 pub const N_PARTS: usize = 256;
@@ -15,17 +18,95 @@ pub const N_PARTS: usize = 256;
 /// What a row takes when it is part of a history, besides its texts.
 const BYTES_PER_EVENT: u64 = 160;
 
-/// The rows of a log by customer.
+/// The rows of a log by customer, and what a customers file says of them.
 #[derive(Debug)]
 pub struct Partitions {
-    /// What waits in memory, part by part.
-    waiting: Vec<Vec<u8>>,
-    n_rows: Vec<u64>,
-    n_waiting: usize,
+    rows: Pile,
+    customers: Pile,
+    /// The names of the customers' attributes.
+    names: Arc<[String]>,
     /// Bytes that may wait.
     bound: usize,
     spill: Spill,
     spilled: bool,
+}
+
+/// Records of one sort, part by part.
+#[derive(Debug)]
+struct Pile {
+    /// What its files are called.
+    name: &'static str,
+    waiting: Vec<Vec<u8>>,
+    counts: Vec<u64>,
+    n_waiting: usize,
+}
+
+impl Pile {
+    fn new(name: &'static str) -> Pile {
+        Pile { name, waiting: vec![Vec::new(); N_PARTS], counts: vec![0; N_PARTS], n_waiting: 0 }
+    }
+
+    fn add(&mut self, customer: &str, put: impl FnOnce(&mut Vec<u8>)) {
+        let part = usize::from(bucket(customer));
+        let before = self.waiting[part].len();
+        put(&mut self.waiting[part]);
+        self.n_waiting += self.waiting[part].len() - before;
+        self.counts[part] += 1;
+    }
+
+    fn join(&mut self, other: Pile) {
+        for ((ours, count), (theirs, more)) in self
+            .waiting
+            .iter_mut()
+            .zip(&mut self.counts)
+            .zip(other.waiting.into_iter().zip(other.counts))
+        {
+            ours.extend_from_slice(&theirs);
+            *count += more;
+        }
+        self.n_waiting += other.n_waiting;
+    }
+
+    fn flush(&mut self, directory: &Path) -> io::Result<()> {
+        for (part, waiting) in self.waiting.iter_mut().enumerate() {
+            if !waiting.is_empty() {
+                let path = directory.join(format!("{}-{part:03}", self.name));
+                OpenOptions::new().create(true).append(true).open(path)?.write_all(waiting)?;
+                waiting.clear();
+            }
+        }
+        self.n_waiting = 0;
+        Ok(())
+    }
+
+    fn sync(&self, directory: &Path) -> io::Result<()> {
+        for part in (0..N_PARTS).filter(|&part| self.counts[part] > 0) {
+            let path = directory.join(format!("{}-{part:03}", self.name));
+            if path.exists() {
+                File::open(path)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is on disk of a part.
+    fn stored(&self, part: usize, directory: Option<&Path>) -> io::Result<Vec<u8>> {
+        let mut stored = Vec::new();
+        let path = directory.map(|path| path.join(format!("{}-{part:03}", self.name)));
+        if let Some(path) = path.filter(|path| path.exists()) {
+            File::open(path)?.read_to_end(&mut stored)?;
+        }
+        Ok(stored)
+    }
+
+    /// Refuses a part that did not come back whole.
+    fn check(&self, part: usize, n: usize) -> io::Result<()> {
+        if n as u64 == self.counts[part] {
+            return Ok(());
+        }
+        let reason = format!("{n} {} of {} came back from disk", self.name, self.counts[part]);
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+    }
 }
 
 /// Where rows go that memory must not hold.
@@ -67,21 +148,29 @@ impl Spill {
 
 impl Partitions {
     /// Nothing yet. More than `bound` bytes do not wait in memory.
-    pub fn new(bound: usize, spill: Spill) -> Partitions {
+    pub fn new(bound: usize, spill: Spill, names: Arc<[String]>) -> Partitions {
         Partitions {
-            waiting: vec![Vec::new(); N_PARTS],
-            n_rows: vec![0; N_PARTS],
-            n_waiting: 0,
+            rows: Pile::new("rows"),
+            customers: Pile::new("customers"),
+            names,
             bound,
             spill,
             spilled: false,
         }
     }
 
-    /// The rows that an earlier run left in a directory, whose counts by part it noted.
-    pub fn reopen(directory: PathBuf, n_rows: Vec<u64>) -> Partitions {
-        let spill = Spill::Kept(directory);
-        Partitions { n_rows, spilled: true, ..Partitions::new(0, spill) }
+    /// What an earlier run left in a directory, of which it noted the counts.
+    pub fn reopen(directory: PathBuf, counts: &Counts, names: Arc<[String]>) -> Partitions {
+        let mut partitions = Partitions::new(0, Spill::Kept(directory), names);
+        partitions.rows.counts.clone_from(&counts.rows);
+        partitions.customers.counts.clone_from(&counts.customers);
+        partitions.spilled = true;
+        partitions
+    }
+
+    /// An empty one for the same customers, which never goes to disk by itself.
+    pub fn fork(&self) -> Partitions {
+        Partitions::new(usize::MAX, Spill::Temporary(None, None), Arc::clone(&self.names))
     }
 
     /// Takes one row of one customer.
@@ -89,13 +178,32 @@ impl Partitions {
     /// # Errors
     /// Where rows had to go to disk and could not.
     pub fn add(&mut self, customer: &str, event: &Event) -> io::Result<()> {
-        let part = usize::from(bucket(customer));
-        let waiting = &mut self.waiting[part];
-        let before = waiting.len();
-        codec::put(waiting, customer, event);
-        self.n_waiting += waiting.len() - before;
-        self.n_rows[part] += 1;
-        if self.n_waiting > self.bound { self.flush() } else { Ok(()) }
+        self.rows.add(customer, |bytes| codec::put(bytes, customer, event));
+        self.keep_bound()
+    }
+
+    /// Takes what a customers file says of one customer.
+    ///
+    /// # Errors
+    /// As [`Partitions::add`].
+    pub fn add_customer(&mut self, customer: &str, attributes: &Attributes) -> io::Result<()> {
+        self.customers.add(customer, |bytes| people::put(bytes, customer, attributes));
+        self.keep_bound()
+    }
+
+    /// Takes the rows of another, none of which may be on disk.
+    ///
+    /// # Errors
+    /// Where rows had to go to disk and could not.
+    pub fn join(&mut self, other: Partitions) -> io::Result<()> {
+        self.rows.join(other.rows);
+        self.customers.join(other.customers);
+        self.keep_bound()
+    }
+
+    fn keep_bound(&mut self) -> io::Result<()> {
+        let n_waiting = self.rows.n_waiting + self.customers.n_waiting;
+        if n_waiting > self.bound { self.flush() } else { Ok(()) }
     }
 
     /// Puts all that waits on disk.
@@ -104,68 +212,210 @@ impl Partitions {
     /// Where that is not possible.
     pub fn flush(&mut self) -> io::Result<()> {
         let directory = self.spill.directory()?;
-        for (part, waiting) in self.waiting.iter_mut().enumerate() {
-            if !waiting.is_empty() {
-                let path = file_of(&directory, part);
-                OpenOptions::new().create(true).append(true).open(path)?.write_all(waiting)?;
-                waiting.clear();
-            }
-        }
-        self.n_waiting = 0;
+        self.rows.flush(&directory)?;
+        self.customers.flush(&directory)?;
         self.spilled = true;
         Ok(())
     }
 
-    /// Rows by part.
-    pub fn n_rows(&self) -> &[u64] {
-        &self.n_rows
+    /// Makes sure that what is on disk stays there.
+    ///
+    /// # Errors
+    /// Where the disk refuses it.
+    pub fn sync(&self) -> io::Result<()> {
+        match self.spill.existing() {
+            Some(directory) => {
+                self.rows.sync(directory)?;
+                self.customers.sync(directory)
+            }
+            None => Ok(()),
+        }
     }
 
-    /// Whether rows are on disk.
+    /// Whether every record that was noted is on disk and can be read.
+    pub fn is_whole(&self) -> bool {
+        let directory = self.spill.existing();
+        (0..N_PARTS).filter(|&part| self.has(part)).all(|part| {
+            let rows = self
+                .rows
+                .stored(part, directory)
+                .is_ok_and(|stored| self.rows.check(part, n_whole(&stored)).is_ok());
+            rows && self.people(part, directory).is_ok()
+        })
+    }
+
+    /// How many records there are by part.
+    pub fn counts(&self) -> Counts {
+        Counts { rows: self.rows.counts.clone(), customers: self.customers.counts.clone() }
+    }
+
+    /// The names of the customers' attributes.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Number of rows.
+    pub fn n_rows(&self) -> u64 {
+        self.rows.counts.iter().sum()
+    }
+
+    /// Whether a part holds anything.
+    pub fn has(&self, part: usize) -> bool {
+        self.rows.counts[part] + self.customers.counts[part] > 0
+    }
+
+    /// Whether anything is on disk.
     pub fn is_spilled(&self) -> bool {
         self.spilled
     }
 
     /// How many parts may be histories at once within the bound, at least one.
     pub fn at_once(&self, bound: u64) -> usize {
-        let largest = self.n_rows.iter().max().copied().unwrap_or(0) * BYTES_PER_EVENT;
-        usize::try_from(bound.checked_div(largest).unwrap_or(u64::MAX)).unwrap_or(usize::MAX).max(1)
+        let records = self.rows.counts.iter().zip(&self.customers.counts);
+        let largest = records.map(|(rows, customers)| rows + customers).max().unwrap_or(0);
+        let at_once = bound.checked_div(largest * BYTES_PER_EVENT).unwrap_or(u64::MAX);
+        usize::try_from(at_once).unwrap_or(usize::MAX).max(1)
     }
 
     /// The histories of one part, sorted by customer id.
     ///
     /// # Errors
-    /// Where the part is on disk and cannot be read.
-    pub fn shaped(&self, part: usize, rules: &EventRules) -> io::Result<Vec<Shaped>> {
-        let mut stored = Vec::new();
-        let path = self.spill.existing().filter(|_| self.spilled).map(|path| file_of(path, part));
-        if let Some(path) = path.filter(|path| path.exists()) {
-            File::open(path)?.read_to_end(&mut stored)?;
+    /// [`PartError`].
+    pub fn shaped(&self, part: usize, rules: &EventRules) -> Result<Vec<Shaped>, PartError> {
+        let directory = self.spill.existing().filter(|_| self.spilled);
+        let stored = self.rows.stored(part, directory)?;
+        let places = places(&[&stored, &self.rows.waiting[part]]);
+        self.rows.check(part, places.iter().map(|(_, rows)| rows.len()).sum())?;
+        let mut people = self.people(part, directory)?;
+        let shape = |(customer, rows): (&str, Vec<Place<'_>>)| {
+            let event =
+                |mut place: Place<'_>| codec::take(&mut place.bytes).map(|(_, event)| event);
+            let events: Vec<Event> = rows.into_iter().map(event).collect::<Option<_>>()?;
+            let shaped = rules.shape(CustomerId::new(customer), events);
+            let attributes = people.remove(customer);
+            Some(Shaped { history: shaped.history.with_attributes(attributes), ..shaped })
+        };
+        let shaped: Option<Vec<Shaped>> = places.into_iter().map(shape).collect();
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a row on disk is damaged");
+        let mut shaped = shaped.ok_or_else(damaged)?;
+        if !people.is_empty() {
+            // Who did nothing yet is known all the same.
+            shaped.extend(people.into_iter().map(|(customer, attributes)| {
+                let shaped = rules.shape(CustomerId::new(&customer), Vec::new());
+                Shaped { history: shaped.history.with_attributes(Some(attributes)), ..shaped }
+            }));
+            shaped.sort_unstable_by(|a, b| a.history.customer().cmp(b.history.customer()));
         }
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        let mut customers: Vec<(&str, Vec<Event>)> = Vec::new();
-        let mut n_rows = 0;
-        for bytes in [stored.as_slice(), self.waiting[part].as_slice()] {
+        Ok(shaped)
+    }
+
+    /// What the customers file says of the customers of one part.
+    fn people(
+        &self,
+        part: usize,
+        directory: Option<&Path>,
+    ) -> Result<HashMap<Box<str>, Attributes>, PartError> {
+        let stored = self.customers.stored(part, directory)?;
+        let mut people: HashMap<Box<str>, Attributes> = HashMap::new();
+        let mut n = 0;
+        for bytes in [stored.as_slice(), &self.customers.waiting[part]] {
             let mut rest = bytes;
-            while let Some((customer, event)) = codec::take(&mut rest) {
-                let place = *places.entry(customer).or_insert(customers.len());
-                match customers.get_mut(place) {
-                    Some((_, events)) => events.push(event),
-                    None => customers.push((customer, vec![event])),
+            while let Some((customer, attributes)) = people::take(&mut rest, &self.names) {
+                n += 1;
+                match people.get(customer) {
+                    None => drop(people.insert(customer.into(), attributes)),
+                    Some(known) if *known == attributes => {}
+                    Some(_) => {
+                        return Err(PartError::TwoCustomers { customer: customer.to_owned() });
+                    }
                 }
-                n_rows += 1;
             }
         }
-        if n_rows != self.n_rows[part] {
-            let reason = format!("{n_rows} rows of {} came back from disk", self.n_rows[part]);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        customers.sort_unstable_by_key(|(customer, _)| *customer);
-        let shape = |(customer, events)| rules.shape(CustomerId::new(customer), events);
-        Ok(customers.into_iter().map(shape).collect())
+        self.customers.check(part, n)?;
+        Ok(people)
     }
 }
 
-fn file_of(directory: &Path, part: usize) -> PathBuf {
-    directory.join(format!("rows-{part:03}"))
+/// How many records there are of each sort, by part.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    rows: Vec<u64>,
+    customers: Vec<u64>,
+}
+
+/// Why a part gave no histories.
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the customers file says two different things of `{customer}`")]
+    TwoCustomers { customer: String },
+}
+
+/// How many rows there are, if all of them can be read; none otherwise.
+fn n_whole(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let n = std::iter::from_fn(|| codec::take(&mut rest)).count();
+    if rest.is_empty() { n } else { 0 }
+}
+
+/// Where a row begins, and when it was.
+#[derive(Debug, Clone, Copy)]
+struct Place<'b> {
+    at: i64,
+    bytes: &'b [u8],
+}
+
+/// The rows of each customer by time, customers by id. Rows are only passed over, so that none has
+/// to be moved once it is an event.
+fn places<'b>(pieces: &[&'b [u8]]) -> Vec<(&'b str, Vec<Place<'b>>)> {
+    let mut known: HashMap<&str, usize, SameHash> = HashMap::default();
+    let mut customers: Vec<(&str, Vec<Place<'_>>)> = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        let mut bytes = rest;
+        while let Some((customer, at)) = codec::pass(&mut rest) {
+            let index = *known.entry(customer).or_insert(customers.len());
+            let place = Place { at, bytes };
+            match customers.get_mut(index) {
+                Some((_, rows)) => rows.push(place),
+                None => customers.push((customer, vec![place])),
+            }
+            bytes = rest;
+        }
+    }
+    customers.sort_unstable_by_key(|(customer, _)| *customer);
+    customers.iter_mut().for_each(|(_, rows)| rows.sort_unstable_by_key(|place| place.at));
+    customers
+}
+
+/// Ids are spread by the hash that chose their part, which costs less than one against attackers:
+/// the part bounds what they could do.
+#[derive(Debug, Clone, Copy, Default)]
+struct SameHash;
+
+impl BuildHasher for SameHash {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+/// FNV-1a, eight bytes at a time.
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            let mixed = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = mixed ^ (mixed >> 29);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
