@@ -1,15 +1,16 @@
 //! The only reader of settings: compiled-in defaults, then a file, then the environment, then
 //! flags. What comes out has no impossible values.
 
-use crate::ingest::{Columns, Memory};
+use crate::ingest::{Columns, CustomerColumns, Memory};
 use crate::registry::is_plain_name;
 use habitus_engine::domain::{
-    AmountIs, Currency, Duplicates, EventKind, EventRules, KindRule, Seed, TimeError, Zone,
+    AmountIs, Currency, Duplicates, EventKind, EventRules, KindRule, RuleField, Seed, TimeError,
+    Zone,
 };
-use habitus_engine::features::{Feature, FeatureSpec, SpecError, purchases};
+use habitus_engine::features::{Aggregate, Feature, FeatureSpec, SpecError, purchases};
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{GateParams, TrainingSettings};
-use habitus_engine::version::Eligibility;
+use habitus_engine::version::{ChurnIs, Eligibility};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub const LOG_VARIABLE: &str = "HABITUS_LOG";
 pub struct Config {
     pub name: String,
     pub columns: Columns,
+    pub customers: CustomerColumns,
     /// The share of rejected rows, in `[0, 1]`, beyond which a log is refused.
     pub max_rejected_share: f64,
     pub training: TrainingSettings,
@@ -112,6 +114,7 @@ impl Config {
 #[serde(deny_unknown_fields)]
 struct RawConfig {
     data: RawData,
+    customers: CustomerColumns,
     model: RawModel,
     segments: RawSegments,
     features: RawFeatures,
@@ -147,6 +150,7 @@ struct RawModel {
     min_age_days: u32,
     lost_after_days: Option<u32>,
     max_customers: u64,
+    churn: ChurnIs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -245,6 +249,16 @@ impl RawConfig {
         let spec = self.features.spec()?;
         let segmentation = self.segments.params()?;
         check_columns(&spec, &self.data)?;
+        check_attributes(&spec, &self.customers)?;
+        let churn_is = self.model.churn;
+        refuse(
+            churn_is == ChurnIs::Label && self.customers.label.is_none(),
+            "model.churn",
+            || {
+                "the churn of contracts needs `customers.label`, the column of the labels"
+                    .to_owned()
+            },
+        )?;
         let max_rejected_share = self.data.max_rejected_share;
         for (key, share) in [
             ("data.max_rejected_share", max_rejected_share),
@@ -266,6 +280,7 @@ impl RawConfig {
         Ok(Config {
             name,
             columns: self.data.columns.clone(),
+            customers: self.customers,
             max_rejected_share,
             gate: self.gate,
             memory,
@@ -283,6 +298,7 @@ impl RawConfig {
                 small_below: self.segments.small_below,
                 segment_names: self.segments.names,
                 max_customers,
+                churn_is,
             },
             models: overrides.models.clone().unwrap_or(self.registry.path),
             listen: overrides.listen.unwrap_or(self.serve.listen),
@@ -315,11 +331,48 @@ fn check_columns(spec: &FeatureSpec, data: &RawData) -> Result<(), ConfigError> 
             })?;
         }
     }
+    for rule in &data.kind_rules {
+        let (field, is_mapped) = match rule.field {
+            RuleField::Customer | RuleField::Amount => continue,
+            RuleField::Quantity => ("quantity", columns.quantity.is_some()),
+            RuleField::Kind => ("kind", columns.kind.is_some()),
+            RuleField::OrderId => ("order_id", columns.order_id.is_some()),
+            RuleField::Item => ("item", columns.item.is_some()),
+            RuleField::Category => ("category", columns.category.is_some()),
+            RuleField::Channel => ("channel", columns.channel.is_some()),
+        };
+        refuse(!is_mapped, "data.kind_rules", || {
+            format!("a rule looks at the column `{field}`, which is not mapped")
+        })?;
+    }
     let needs_quantity = data.amount_is == AmountIs::UnitPrice;
     refuse(needs_quantity && columns.quantity.is_none(), "data.columns", || {
         "data.amount_is = \"unit_price\" needs the column `quantity`, which is not mapped"
             .to_owned()
     })
+}
+
+/// Refuses features of attributes that the customers file does not have.
+fn check_attributes(spec: &FeatureSpec, columns: &CustomerColumns) -> Result<(), ConfigError> {
+    for feature in &spec.0 {
+        let Some(attribute) = &feature.attribute else {
+            let needs = feature.aggregate == Aggregate::DaysSinceRegistered;
+            refuse(needs && columns.registered_at.is_none(), "customers.registered_at", || {
+                format!("feature `{}` needs this column, which is not mapped", feature.name)
+            })?;
+            continue;
+        };
+        let is_number = feature.aggregate == Aggregate::Attribute && feature.value.is_none();
+        let (key, names) = if is_number {
+            ("customers.numbers", &columns.numbers)
+        } else {
+            ("customers.categories", &columns.categories)
+        };
+        refuse(!names.contains(attribute), key, || {
+            format!("feature `{}` needs `{attribute}`, which is not among them", feature.name)
+        })?;
+    }
+    Ok(())
 }
 
 impl RawMemory {

@@ -2,7 +2,7 @@
 
 use crate::shop::{settings, shop, trained};
 use habitus::clock;
-use habitus::ingest::{Account, Columns};
+use habitus::ingest::{Account, Columns, CustomerColumns};
 use habitus::registry::{Draft, Registry};
 use habitus::rpc::{pb, serve};
 use habitus::serving::{LoadedModel, Serving};
@@ -28,6 +28,8 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
             incumbent: None,
             files: Vec::new(),
             columns: columns(),
+            customer_columns: CustomerColumns::default(),
+            max_rejected_share: 0.1,
             created_at: clock::now(),
             threads: 1,
             report: "",

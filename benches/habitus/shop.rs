@@ -6,7 +6,7 @@ use habitus_engine::domain::{
 use habitus_engine::features::purchases;
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{self, Input, Population, Trained, TrainingSettings};
-use habitus_engine::version::Eligibility;
+use habitus_engine::version::{ChurnIs, Eligibility};
 use rand::Rng;
 use std::collections::BTreeMap;
 
@@ -34,6 +34,7 @@ pub fn settings(family: Family, k: usize) -> TrainingSettings {
         small_below: 0,
         segment_names: BTreeMap::new(),
         max_customers: 200_000,
+        churn_is: ChurnIs::Silence,
     }
 }
 

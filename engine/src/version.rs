@@ -1,6 +1,6 @@
 //! Everything that a model version needs to answer. It holds parameters, never customer rows.
 
-use crate::domain::{Day, EventRules, Lifetime};
+use crate::domain::{AsOf, Day, EventRules, History, Lifetime};
 use crate::features::{Encoder, FeatureSpec};
 use crate::matrix::quantile;
 use crate::models::churn::{ChurnModel, Platt};
@@ -21,10 +21,37 @@ pub struct ModelVersion {
     /// What shapes a history.
     pub rules: EventRules,
     pub eligibility: Eligibility,
+    pub churn_is: ChurnIs,
     pub spec: FeatureSpec,
     pub segment: SegmentHead,
     pub bands: Bands,
     pub forecast: Forecast,
+}
+
+/// What the churn head speaks of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChurnIs {
+    /// No purchase within the horizon.
+    #[default]
+    Silence,
+    /// A contract that ends, as the label of the customers file tells: within the horizon where ends
+    /// have dates, and otherwise within whatever time the labels cover.
+    Label,
+}
+
+impl ChurnIs {
+    /// Whether customers are answered about who did nothing yet.
+    pub fn knows_silent(self) -> bool {
+        self == ChurnIs::Label
+    }
+
+    /// Whether a contract ended by `as_of`, as far as its end has a date.
+    pub fn has_ended(self, history: &History, as_of: AsOf) -> bool {
+        let label = history.attributes().and_then(|attributes| attributes.label);
+        self == ChurnIs::Label
+            && label.is_some_and(|label| label.churned && label.at.is_some_and(|at| at <= as_of.at))
+    }
 }
 
 /// Whom the heads answer about.
@@ -185,6 +212,17 @@ impl Eligibility {
     /// Whether a customer whose first event fell on `first` is too young to be answered about.
     pub fn is_too_new(&self, first: Day, as_of: Day) -> bool {
         as_of.since(first) < self.min_age_days as i32
+    }
+
+    /// Whether the heads answer about a customer at all: one who is known, old enough, and did not opt
+    /// out.
+    pub fn answers(&self, churn_is: ChurnIs, history: &History, as_of: AsOf) -> bool {
+        let first = history.events().first().filter(|first| first.at <= as_of.at);
+        let is_known = match first {
+            Some(first) => !self.is_too_new(first.day, as_of.day),
+            None => churn_is.knows_silent() && history.is_known_at(as_of),
+        };
+        is_known && !history.opted_out()
     }
 
     /// Whether a customer has been silent for too long for the churn head.

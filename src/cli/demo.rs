@@ -31,8 +31,13 @@ impl Demo {
             Overrides { models: Some(directory.path().to_owned()), ..Overrides::default() };
         let config = Config::from_text(example::CONFIG, &overrides)?;
         let sources = [example::orders()];
-        let task =
-            train::Task { config: &config, sources: &sources, as_of: None, incumbent: "none" };
+        let task = train::Task {
+            config: &config,
+            sources: &sources,
+            customers: None,
+            as_of: None,
+            incumbent: "none",
+        };
         let run = task.run(global)?;
 
         let registry = Registry::open(&config.models);
@@ -43,6 +48,7 @@ impl Demo {
             columns: &config.columns,
             rules: model.rules(),
             memory: &config.memory,
+            customers: None,
             max_rejected_share: config.max_rejected_share,
             as_of: None,
             keep_in: None,

@@ -44,6 +44,8 @@ pub enum Refusal {
     Differs { part: String },
     #[error("--out and --truth name the same file")]
     SameFile,
+    #[error("the customers file tells no time, so --as-of is needed")]
+    AsOfNeeded,
     #[error("the as-of {as_of} lies in the future")]
     FutureAsOf { as_of: String },
 }
@@ -62,6 +64,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::ModelReference { .. }
             | Refusal::EventsNeeded { .. }
             | Refusal::SameFile
+            | Refusal::AsOfNeeded
             | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. }
             | Refusal::TooManyRejected { .. }
@@ -85,9 +88,10 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = error.downcast_ref::<TrainError>() {
         return Some(match error {
-            TrainError::NoEvents { .. } | TrainError::NobodyAt { .. } | TrainError::Clock(_) => {
-                DATA
-            }
+            TrainError::NoEvents { .. }
+            | TrainError::NobodyAt { .. }
+            | TrainError::TooFewLabels
+            | TrainError::Clock(_) => DATA,
             TrainError::Spec(_) | TrainError::Encoder(_) | TrainError::TooManyClusters { .. } => {
                 USAGE
             }

@@ -6,10 +6,10 @@ use super::progress::Progress;
 use super::sorted::sorted;
 use crate::config::{Config, Overrides};
 use crate::export::{Column, ColumnKind, RunRow, Runs, Schema, TableWriter};
-use crate::ingest::Part;
+use crate::ingest::{IngestError, Part};
 use anyhow::Context;
 use habitus_engine::domain::AsOf;
-use habitus_engine::features::Plan;
+use habitus_engine::features::{Categories, Plan};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -42,21 +42,37 @@ impl Features {
             &Overrides { memory_mb: self.memory.memory_mb, ..Overrides::default() },
         )?;
         let settings = &config.training;
-        let plan = Plan::compile(&settings.spec, &settings.rules)?;
-        let columns = [("customer_id".to_owned(), ColumnKind::Text)]
-            .into_iter()
-            .chain(plan.names().iter().map(|name| (name.clone(), ColumnKind::Float)));
-        let mut writer = TableWriter::create(&self.out, Schema::new(columns))?;
         let input = LogInput {
-            sources: &sources,
+            sources: &sources.events,
             columns: &config.columns,
             rules: &settings.rules,
             memory: &config.memory,
+            customers: sources.customers(&config.customers),
             max_rejected_share: config.max_rejected_share,
             as_of: Some(&self.as_of),
             keep_in: None,
         };
+        // What cannot be computed is refused before the log is read.
+        let mut categories = Categories::of(&settings.spec);
+        if categories.is_empty() {
+            Plan::compile(&settings.spec, &settings.rules)?;
+        }
         let (log, as_of) = input.read(global)?;
+        if !categories.is_empty() {
+            log.each_part(
+                as_of,
+                |part| part.histories,
+                |_, histories| {
+                    categories.see(&histories);
+                    Ok::<_, IngestError>(())
+                },
+            )?;
+        }
+        let plan = Plan::compile(&settings.spec.resolved(&categories), &settings.rules)?;
+        let columns = [("customer_id".to_owned(), ColumnKind::Text)]
+            .into_iter()
+            .chain(plan.names().iter().map(|name| (name.clone(), ColumnKind::Float)));
+        let mut writer = TableWriter::create(&self.out, Schema::new(columns))?;
         let n_features = plan.names().len();
         let directory = match &config.memory.directory {
             Some(parent) => tempfile::tempdir_in(parent),

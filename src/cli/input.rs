@@ -6,11 +6,12 @@ use super::exit::Refusal;
 use super::progress::Progress;
 use crate::config::Config;
 use crate::ingest::{
-    self, Columns, HistoryCounts, IngestError, Log, Memory, Reading, Source, Validation,
+    self, Columns, CustomerColumns, CustomersReport, HistoryCounts, IngestError, Log, Memory,
+    Reading, Source, Validation,
 };
 use crate::registry::{Artefact, PRODUCTION, Registry};
-use habitus_engine::domain::{AsOf, EventRules, Fingerprint, History, Seed};
-use habitus_engine::training::{Population, Sampler};
+use habitus_engine::domain::{AsOf, EventRules, Fingerprint, History};
+use habitus_engine::training::{Population, Sampler, TrainingSettings};
 use std::path::{Path, PathBuf};
 
 /// How a log is read and what is asked of it.
@@ -20,6 +21,8 @@ pub struct LogInput<'a> {
     pub columns: &'a Columns,
     pub rules: &'a EventRules,
     pub memory: &'a Memory,
+    /// The customers file and its columns, where there is one.
+    pub customers: Option<(&'a [Source], &'a CustomerColumns)>,
     pub max_rejected_share: f64,
     /// As the user wrote it; the end of the newest event's day where left out.
     pub as_of: Option<&'a str>,
@@ -40,9 +43,11 @@ impl LogInput<'_> {
             now,
             as_of: asked,
             memory: self.memory,
+            customers: self.customers,
             keep_in: self.keep_in,
         };
-        let total = self.sources.iter().filter_map(Source::size).sum();
+        let more = self.customers.map_or(&[][..], |(sources, _)| sources);
+        let total = self.sources.iter().chain(more).filter_map(Source::size).sum();
         let progress = Progress::of(total, "reading", true, global.quiet);
         let log = ingest::read(self.sources, &reading, &mut |bytes| progress.at(bytes))?;
         drop(progress);
@@ -58,20 +63,25 @@ impl LogInput<'_> {
             let counts = HistoryCounts { accepted: log.n_rows(), ..HistoryCounts::default() };
             log.validation(zone.as_of(now), &counts).to_string()
         };
-        let Some((span, newest)) = log.span().zip(log.default_as_of(zone)) else {
-            return Err(Refusal::NoUsableRow { rows: rows() }.into());
-        };
-        let share = log.rejected_share();
+        let none = || anyhow::Error::from(Refusal::NoUsableRow { rows: rows() });
+        if log.n_rows() == 0 && log.customers().is_none_or(|report| report.counts.accepted == 0) {
+            return Err(none());
+        }
+        let of_customers = log.customers().map_or(0.0, CustomersReport::rejected_share);
+        let share = log.rejected_share().max(of_customers);
         if share > self.max_rejected_share {
             let (share, most) = (100.0 * share, 100.0 * self.max_rejected_share);
             return Err(Refusal::TooManyRejected { share, most, rows: rows() }.into());
         }
-        let as_of = asked.unwrap_or(newest);
+        let newest = log.default_as_of(zone);
+        let as_of = asked.or(newest).ok_or(Refusal::AsOfNeeded)?;
         // The end of today is fine where the newest event is of today.
-        if as_of.at > newest.at.max(now) {
+        if as_of.at > newest.map_or(now, |newest| newest.at.max(now)) {
             return Err(Refusal::FutureAsOf { as_of: as_of.at.to_string() }.into());
         }
-        if span.oldest > as_of.at {
+        // Who is known by the customers file is known without an event.
+        let too_early = log.span().is_some_and(|span| span.oldest > as_of.at);
+        if too_early && log.customers().is_none() {
             return Err(Refusal::AsOfTooEarly { as_of: as_of.day.to_string() }.into());
         }
         Ok(as_of)
@@ -85,16 +95,17 @@ pub struct Drawn {
     pub validation: Validation,
 }
 
-/// Draws at most `most` customers of a log, and accounts for its rows on the way.
+/// Draws the customers of a log that training looks at, and accounts for its rows on the way.
 pub fn draw(
     log: &Log,
     as_of: AsOf,
-    most: u64,
-    seed: Seed,
+    settings: &TrainingSettings,
     global: &Global,
 ) -> anyhow::Result<Drawn> {
     let progress = Progress::of(log.n_rows(), "histories", false, global.quiet);
-    let mut sampler = Sampler::new(usize::try_from(most)?, seed, as_of);
+    let most = usize::try_from(settings.max_customers)?;
+    let silent = settings.churn_is.knows_silent();
+    let mut sampler = Sampler::new(most, silent, settings.seed, as_of);
     let mut counts = HistoryCounts::default();
     log.each_part(
         as_of,
@@ -114,11 +125,47 @@ pub fn draw(
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogChoice {
     /// Event logs: .csv, .ndjson (also .gz, .zst) or .parquet; patterns are expanded
-    #[arg(long, value_name = "GLOB", num_args = 1.., required = true)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., required_unless_present = "customers")]
     events: Vec<String>,
-    /// A customers file; arrives with a later version
-    #[arg(long, value_name = "FILE")]
-    customers: Option<PathBuf>,
+    /// Customers files in the same formats: attributes, opting out, labels of contracts
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    customers: Vec<String>,
+}
+
+/// The files that the patterns mean.
+pub struct Chosen {
+    pub events: Vec<Source>,
+    customers: Option<Vec<Source>>,
+}
+
+impl LogChoice {
+    /// Finds the files.
+    pub fn sources(&self) -> anyhow::Result<Chosen> {
+        Ok(Chosen {
+            events: ingest::sources(&self.events)?,
+            customers: customers(&self.customers)?,
+        })
+    }
+}
+
+impl Chosen {
+    /// The customers file with its columns, where there is one.
+    pub fn customers<'a>(
+        &'a self,
+        columns: &'a CustomerColumns,
+    ) -> Option<(&'a [Source], &'a CustomerColumns)> {
+        self.customers.as_deref().map(|sources| (sources, columns))
+    }
+
+    /// All files.
+    pub fn all(&self) -> Vec<Source> {
+        self.events.iter().chain(self.customers.iter().flatten()).cloned().collect()
+    }
+}
+
+/// The customers files that the patterns mean; `None` without a pattern.
+pub fn customers(patterns: &[String]) -> anyhow::Result<Option<Vec<Source>>> {
+    if patterns.is_empty() { Ok(None) } else { Ok(Some(ingest::sources(patterns)?)) }
 }
 
 /// How much memory a run may take: `--memory-mb`.
@@ -127,14 +174,6 @@ pub struct MemoryChoice {
     /// The bound for rows and histories; what is beyond it waits on disk
     #[arg(long, value_name = "MB")]
     pub memory_mb: Option<u64>,
-}
-
-impl LogChoice {
-    /// The files that the patterns mean.
-    pub fn sources(&self) -> anyhow::Result<Vec<Source>> {
-        refuse_customers(self.customers.as_ref())?;
-        Ok(ingest::sources(&self.events)?)
-    }
 }
 
 /// Which model version answers: `--models` and `--model`.
@@ -181,22 +220,31 @@ fn only_name(registry: &Registry) -> anyhow::Result<String> {
     }
 }
 
-/// The columns to read with a version: the configuration's where one is given, whose rules must
-/// then be the version's, and otherwise those that it was trained with.
-pub fn columns(artefact: &Artefact, config: Option<&Config>) -> anyhow::Result<Columns> {
-    match config {
-        Some(config) => {
-            artefact.version.rules.check_same(&config.training.rules)?;
-            Ok(config.columns.clone())
-        }
-        None => Ok(artefact.manifest.sealed.columns.clone()),
-    }
+/// How to read a log for a version: as the configuration says where one is given, whose rules must
+/// then be the version's, and otherwise as the version was trained.
+pub struct HowToRead {
+    pub columns: Columns,
+    pub customers: CustomerColumns,
+    pub max_rejected_share: f64,
 }
 
-/// Refuses flags whose work arrives later, rather than ignore them.
-pub fn refuse_customers(customers: Option<&PathBuf>) -> anyhow::Result<()> {
-    match customers {
-        Some(_) => Err(Refusal::NotYet { flag: "--customers" }.into()),
-        None => Ok(()),
+impl HowToRead {
+    pub fn of(artefact: &Artefact, config: Option<&Config>) -> anyhow::Result<HowToRead> {
+        let manifest = &artefact.manifest;
+        Ok(match config {
+            Some(config) => {
+                artefact.version.rules.check_same(&config.training.rules)?;
+                HowToRead {
+                    columns: config.columns.clone(),
+                    customers: config.customers.clone(),
+                    max_rejected_share: config.max_rejected_share,
+                }
+            }
+            None => HowToRead {
+                columns: manifest.sealed.columns.clone(),
+                customers: manifest.sealed.customer_columns.clone(),
+                max_rejected_share: manifest.max_rejected_share,
+            },
+        })
     }
 }

@@ -3,7 +3,7 @@
 use super::Global;
 use super::example;
 use super::exit::Refusal;
-use super::input::{self, LogInput, ModelChoice};
+use super::input::{self, HowToRead, LogInput, ModelChoice};
 use crate::config::{Config, Overrides};
 use crate::ingest::{self, Source};
 use crate::registry::Registry;
@@ -26,9 +26,9 @@ pub struct Serve {
     /// A store of histories; arrives with a later version
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// A customers file; arrives with a later version
-    #[arg(long, value_name = "FILE")]
-    customers: Option<PathBuf>,
+    /// Customers files in the same formats
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    customers: Vec<String>,
     /// Settings for reading the log and listening
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -41,7 +41,6 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        input::refuse_customers(self.customers.as_ref())?;
         if self.store.is_some() {
             return Err(Refusal::NotYet { flag: "--store" }.into());
         }
@@ -53,15 +52,17 @@ impl Serve {
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let registry = Registry::open(&config.models);
         let artefact = self.choice(&registry)?.load(&registry)?;
-        let columns = input::columns(&artefact, self.config.as_ref().map(|_| &config))?;
+        let how = HowToRead::of(&artefact, self.config.as_ref().map(|_| &config))?;
+        let customers = input::customers(&self.customers)?;
         let sources = self.sources()?;
         let model = LoadedModel::try_from(artefact)?;
         let input = LogInput {
             sources: &sources,
-            columns: &columns,
+            columns: &how.columns,
             rules: model.rules(),
             memory: &config.memory,
-            max_rejected_share: config.max_rejected_share,
+            customers: customers.as_deref().map(|sources| (sources, &how.customers)),
+            max_rejected_share: how.max_rejected_share,
             as_of: None,
             keep_in: None,
         };

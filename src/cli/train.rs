@@ -5,7 +5,7 @@ use super::input::{self, Drawn, LogChoice, LogInput, MemoryChoice};
 use super::progress::Progress;
 use crate::clock;
 use crate::config::{Config, Overrides};
-use crate::ingest::{Source, Validation};
+use crate::ingest::{CustomerColumns, Source, Validation};
 use crate::registry::{
     Artefact, Draft, GateRecord, PRODUCTION, Published, Registry, RegistryError, reference_to,
 };
@@ -68,7 +68,8 @@ impl Train {
         let config = Config::load(Some(&self.config), &overrides)?;
         let task = Task {
             config: &config,
-            sources: &sources,
+            sources: &sources.events,
+            customers: sources.customers(&config.customers),
             as_of: self.as_of.as_deref(),
             incumbent: &self.incumbent,
         };
@@ -83,6 +84,8 @@ impl Train {
 pub struct Task<'a> {
     pub config: &'a Config,
     pub sources: &'a [Source],
+    /// The customers file and its columns, where there is one.
+    pub customers: Option<(&'a [Source], &'a CustomerColumns)>,
     pub as_of: Option<&'a str>,
     /// A version, an alias, or `none`.
     pub incumbent: &'a str,
@@ -112,14 +115,14 @@ impl Task<'_> {
             columns: &config.columns,
             rules: &settings.rules,
             memory: &config.memory,
+            customers: self.customers,
             max_rejected_share: config.max_rejected_share,
             as_of: self.as_of,
             keep_in: None,
         };
         let (log, as_of) = input.read(global)?;
-        let (most, seed) = (settings.max_customers, settings.seed);
         let Drawn { histories, population, validation } =
-            input::draw(&log, as_of, most, seed, global)?;
+            input::draw(&log, as_of, settings, global)?;
         drop(log);
 
         let account = validation.without_text().account;
@@ -128,7 +131,7 @@ impl Task<'_> {
             incumbent.manifest.sealed.is_of(
                 &population,
                 as_of,
-                &config.columns,
+                (&config.columns, &config.customers),
                 settings,
                 &account.counts,
             )
@@ -172,8 +175,10 @@ impl Task<'_> {
             as_of,
             account: &account,
             incumbent: reference.clone(),
-            files: sources.iter().map(Source::name).collect(),
+            files: self.files(),
             columns: config.columns.clone(),
+            customer_columns: config.customers.clone(),
+            max_rejected_share: config.max_rejected_share,
             created_at: clock::now(),
             threads: rayon::current_num_threads(),
             report: &report::training_report(
@@ -209,6 +214,11 @@ impl Task<'_> {
             }
         };
         Ok(Run { trained, published, validation, gate, registry, production })
+    }
+
+    fn files(&self) -> Vec<String> {
+        let customers = self.customers.map_or(&[][..], |(sources, _)| sources);
+        self.sources.iter().chain(customers).map(Source::name).collect()
     }
 
     /// The version that is followed, where there is one.
@@ -309,6 +319,9 @@ impl Run {
 /// Where the log was cut, in one line.
 pub fn clock_line(trained: &Trained) -> String {
     let clock = &trained.evaluation.clock;
+    if clock.fit == clock.measure {
+        return format!("fitted, calibrated and measured on customers drawn as of {}", clock.as_of);
+    }
     format!(
         "fitted at {}, calibrated at {}, measured at {}, each on the {} days after{}",
         clock.fit,

@@ -33,19 +33,19 @@ impl Verify {
         let sealed = &examined.manifest.sealed;
         let settings = &sealed.settings;
         let input = LogInput {
-            sources: &sources,
+            sources: &sources.events,
             columns: &sealed.columns,
             rules: &settings.rules,
             memory: &config.memory,
+            customers: sources.customers(&sealed.customer_columns),
             // What was accepted once is not refused here.
             max_rejected_share: 1.0,
             as_of: Some(&sealed.as_of.at.to_string()),
             keep_in: None,
         };
         let (log, _) = input.read(global)?;
-        let (most, seed) = (settings.max_customers, settings.seed);
         let Drawn { histories, population, validation } =
-            input::draw(&log, sealed.as_of, most, seed, global)?;
+            input::draw(&log, sealed.as_of, settings, global)?;
         let incumbent = sealed.incumbent.as_ref();
         let incumbent = incumbent
             .map(|incumbent| registry.load(&name, &incumbent.version))

@@ -36,8 +36,8 @@ pub(super) fn read(
     )
 }
 
-/// Reads one source record by record. `locate` sees the header and the name of the file; `take` sees
-/// every other record and says whether it has the form of the header.
+/// Reads one source record by record. `locate` sees the header and the name of the file; `take`
+/// sees every other record and says whether it has the form of the header.
 ///
 /// # Errors
 /// [`IngestError`] where the file cannot be read or is empty, and the first error of the functions.

@@ -49,7 +49,15 @@ pub(super) fn read_with(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Log, IngestError> {
     let memory = Memory::default();
-    let reading = Reading { columns, rules, now: NOW, as_of: None, memory: &memory, keep_in: None };
+    let reading = Reading {
+        columns,
+        rules,
+        now: NOW,
+        as_of: None,
+        memory: &memory,
+        customers: None,
+        keep_in: None,
+    };
     read(sources, &reading, progress)
 }
 

@@ -2,7 +2,7 @@
 
 use super::partitions::{Counts, N_PARTS, PartError, Partitions};
 use super::report::{Account, Example, HistoryCounts, IngestReport, RowCounts, Validation};
-use super::{IngestError, Memory, Reading};
+use super::{CustomersReport, IngestError, Memory, Reading};
 use habitus_engine::domain::{
     AsOf, Attributes, Day, Duplicates, EventRules, History, RawEvent, Rejection, Timestamp, Zone,
 };
@@ -18,6 +18,10 @@ pub struct Log {
     rows: Partitions,
     report: IngestReport,
     span: Option<Span>,
+    /// What became of the rows of the customers file, where there is one.
+    customers: Option<CustomersReport>,
+    /// The newest time that it tells.
+    newest_known: Option<Timestamp>,
     /// Bytes that histories may take at once.
     bound: u64,
 }
@@ -27,6 +31,8 @@ pub struct Log {
 struct Kept {
     report: IngestReport,
     span: Option<Span>,
+    customers: Option<CustomersReport>,
+    newest_known: Option<Timestamp>,
     counts: Counts,
     names: Vec<String>,
 }
@@ -65,6 +71,8 @@ impl Log {
             let note = Kept {
                 report: self.report.clone(),
                 span: self.span,
+                customers: self.customers.clone(),
+                newest_known: self.newest_known,
                 counts: self.rows.counts(),
                 names: self.rows.names().to_vec(),
             };
@@ -82,13 +90,14 @@ impl Log {
     pub fn reopen(directory: &Path, rules: &EventRules, memory: &Memory) -> Option<Log> {
         let note = File::open(directory.join(NOTE)).ok()?;
         let kept = serde_json::from_reader(BufReader::new(note)).ok()?;
-        let Kept { report, span, counts, names } = kept;
+        let Kept { report, span, customers, newest_known, counts, names } = kept;
         let rows = Partitions::reopen(directory.to_owned(), &counts, names.into());
         // What a crash of the machine took is read again.
         if !rows.is_whole() {
             return None;
         }
-        Some(Log { rules: rules.clone(), rows, report, span, bound: memory.histories() })
+        let (rules, bound) = (rules.clone(), memory.histories());
+        Some(Log { rules, rows, report, span, customers, newest_known, bound })
     }
 
     /// Whether its rows are on disk.
@@ -106,9 +115,16 @@ impl Log {
         self.rows.n_rows()
     }
 
-    /// The end of the day of the newest accepted row.
+    /// The end of the day of the newest accepted row; where there is no log, of the newest time that
+    /// the customers file tells.
     pub fn default_as_of(&self, zone: &Zone) -> Option<AsOf> {
-        self.span.map(|span| zone.end_of(zone.day_of(span.newest)))
+        let newest = self.span.map(|span| span.newest).or(self.newest_known);
+        newest.map(|newest| zone.end_of(zone.day_of(newest)))
+    }
+
+    /// What became of the rows of the customers file, where there is one.
+    pub fn customers(&self) -> Option<&CustomersReport> {
+        self.customers.as_ref()
     }
 
     /// Makes histories of the log part by part: `work` sees each part on one of several threads, and
@@ -187,6 +203,7 @@ impl Log {
             counts: self.counts(as_of, histories),
             rejected_examples: self.report.rejected_examples(as_of),
             repaired_examples: self.report.repaired_examples(as_of),
+            customers: self.customers.clone(),
         };
         Validation { as_of, account }
     }
@@ -206,6 +223,7 @@ pub(super) struct Collector<'a> {
     rows: Partitions,
     report: IngestReport,
     span: Option<Span>,
+    newest_known: Option<Timestamp>,
 }
 
 impl<'a> Collector<'a> {
@@ -218,6 +236,7 @@ impl<'a> Collector<'a> {
             rows,
             report: IngestReport::default(),
             span: None,
+            newest_known: None,
         }
     }
 
@@ -291,16 +310,20 @@ impl<'a> Collector<'a> {
         customer: &str,
         attributes: &Attributes,
     ) -> Result<(), IngestError> {
+        let ended = attributes.label.and_then(|label| label.at);
+        self.newest_known = self.newest_known.max(attributes.registered).max(ended);
         let added = self.rows.add_customer(customer, attributes);
         added.map_err(|source| IngestError::Spill { source })
     }
 
-    pub(super) fn finish(self) -> Log {
+    pub(super) fn finish(self, customers: Option<CustomersReport>) -> Log {
         Log {
             rules: self.rules.clone(),
             rows: self.rows,
             report: self.report,
             span: self.span,
+            customers,
+            newest_known: self.newest_known,
             bound: self.bound,
         }
     }

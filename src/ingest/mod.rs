@@ -12,6 +12,7 @@
 
 mod columns;
 mod csv_log;
+mod customers;
 mod error;
 mod excerpt;
 #[cfg(test)]
@@ -27,6 +28,9 @@ mod source;
 mod stream;
 
 pub use columns::Columns;
+pub use customers::{
+    CustomerColumns, CustomerCounts, CustomerRejection, CustomerRepair, CustomersReport,
+};
 pub use error::IngestError;
 pub use log::{Log, Part, Span};
 pub use memory::Memory;
@@ -36,6 +40,7 @@ pub use report::{
 };
 pub use source::{Source, sources};
 
+use self::customers::CustomerReading;
 use self::log::Collector;
 use self::partitions::{Partitions, Spill};
 use self::source::Format;
@@ -52,6 +57,8 @@ pub struct Reading<'a> {
     /// The as-of, where it is known beforehand; the end of a day otherwise.
     pub as_of: Option<AsOf>,
     pub memory: &'a Memory,
+    /// The customers file and its columns, where there is one.
+    pub customers: Option<(&'a [Source], &'a CustomerColumns)>,
     /// Where rows beyond the bound are kept, so that [`Log::keep`] can note them for another run; a
     /// temporary place where left out.
     pub keep_in: Option<&'a Path>,
@@ -69,11 +76,12 @@ pub fn read(
     reading: &Reading<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Log, IngestError> {
+    let names = reading.customers.map_or(Vec::new(), |(_, columns)| columns.attribute_names());
     let spill = match reading.keep_in {
         Some(directory) => Spill::Kept(directory.to_owned()),
         None => Spill::Temporary(None, reading.memory.directory.clone()),
     };
-    let rows = Partitions::new(reading.memory.waiting_rows(), spill, Vec::new().into());
+    let rows = Partitions::new(reading.memory.waiting_rows(), spill, names.into());
     let mut collector = Collector::new(reading, rows);
     let columns = reading.columns;
     let mut bytes_before = 0;
@@ -90,7 +98,18 @@ pub fn read(
         }
         bytes_before += bytes_here;
     }
-    Ok(collector.finish())
+    let mut customers = None;
+    if let Some((sources, columns)) = reading.customers {
+        let reading = CustomerReading { columns, rules: reading.rules, now: reading.now };
+        let progress: &mut dyn FnMut(u64) = &mut |bytes| progress(bytes_before + bytes);
+        customers = Some(customers::read_customers(
+            sources,
+            &reading,
+            progress,
+            &mut |customer, attributes| collector.take_customer(customer, &attributes),
+        )?);
+    }
+    Ok(collector.finish(customers))
 }
 
 #[cfg(test)]

@@ -69,23 +69,20 @@ pub(super) fn read(
 /// # Errors
 /// [`IngestError`] where the file cannot be read, is empty, or lacks a required column, and the
 /// first error of `take`.
-pub(super) fn lines(
+pub(super) fn lines<F>(
     source: &Source,
     progress: &mut dyn FnMut(u64),
     wanted: &Wanted<'_>,
-    mut take: impl FnMut(
-        Result<Texts<'_>, Rejection>,
-        &dyn Fn() -> Example,
-    ) -> Result<(), IngestError>,
-) -> Result<(), IngestError> {
+    mut take: F,
+) -> Result<(), IngestError>
+where
+    F: FnMut(Result<Texts<'_>, Rejection>, &dyn Fn() -> Example) -> Result<(), IngestError>,
+{
     let file = source.name();
     let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
     let mut input = BufReader::with_capacity(BUFFER_BYTES, stream::open(source, progress)?);
-    let mut keys = Keys {
-        names: wanted.names,
-        awaited: wanted.required.to_vec(),
-        present: BTreeSet::new(),
-    };
+    let mut keys =
+        Keys { names: wanted.names, awaited: wanted.required.to_vec(), present: BTreeSet::new() };
     let mut is_empty = true;
     let mut bytes = Vec::new();
     let mut line = 0;
@@ -127,11 +124,7 @@ fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 /// The text of each mapped column in one line.
-fn texts<'l>(
-    line: &'l [u8],
-    keys: &mut Keys<'_>,
-    read: ReadValue,
-) -> Result<Texts<'l>, Rejection> {
+fn texts<'l>(line: &'l [u8], keys: &mut Keys<'_>, read: ReadValue) -> Result<Texts<'l>, Rejection> {
     let line = std::str::from_utf8(line).map_err(|_| Rejection::NotUtf8)?;
     let mut json = serde_json::Deserializer::from_str(line);
     let values = json.deserialize_map(keys).map_err(|_| Rejection::Ragged)?;

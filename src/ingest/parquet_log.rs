@@ -150,7 +150,7 @@ impl Table {
 }
 
 fn broken(file: &str) -> impl Fn(PolarsError) -> IngestError {
-    |error| IngestError::Parquet { file: file.to_owned(), source: io::Error::other(error) }
+    move |error| IngestError::Parquet { file: file.to_owned(), source: io::Error::other(error) }
 }
 
 /// Some rows of one row group.

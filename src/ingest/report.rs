@@ -1,5 +1,6 @@
 //! What became of the rows of a log, by reason and with examples, as seen from an as-of.
 
+use super::CustomersReport;
 use habitus_engine::domain::{AsOf, Day, Event, Rejection, Repair, Shaped, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -124,6 +125,9 @@ pub struct Account {
     pub counts: RowCounts,
     pub rejected_examples: BTreeMap<Rejection, Vec<Example>>,
     pub repaired_examples: BTreeMap<Repair, Vec<Example>>,
+    /// The same of the customers file, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customers: Option<CustomersReport>,
 }
 
 impl Validation {
@@ -135,6 +139,7 @@ impl Validation {
         let rejected = account.rejected_examples.values_mut().flatten();
         let repaired = account.repaired_examples.values_mut().flatten();
         rejected.chain(repaired).for_each(|example| example.text.clear());
+        account.customers = account.customers.as_ref().map(CustomersReport::without_text);
         validation
     }
 }
@@ -142,28 +147,41 @@ impl Validation {
 impl fmt::Display for Validation {
     /// Several lines, without a newline after the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Account { counts, rejected_examples, repaired_examples } = &self.account;
+        let Account { counts, rejected_examples, repaired_examples, customers } = &self.account;
+        let mut rejected = counts.rejected.clone();
+        let left_out = rejected.remove(&Rejection::Ignored).unwrap_or(0);
+        let shaped = &counts.shaped;
         write!(f, "{:>9}  rows read", counts.rows)?;
         write!(f, "\n{:>9}  accepted", counts.accepted)?;
-        write!(f, "\n{:>9}  ignored: later than the as-of {}", counts.after_as_of, self.as_of.at)?;
-        write!(f, "\n{:>9}  rejected", counts.rejected.values().sum::<u64>())?;
-        reasons(f, &counts.rejected, rejected_examples)?;
-        write!(f, "\n{:>9}  notes on accepted rows", counts.repaired.values().sum::<u64>())?;
-        reasons(f, &counts.repaired, repaired_examples)?;
-        let shaped = &counts.shaped;
         for (count, what) in [
             (shaped.repeated_ids_dropped, "dropped: an earlier row has the same event id"),
             (shaped.exact_duplicates_dropped, "dropped: another row is equal in every field"),
-            (shaped.exact_duplicates_kept, "accepted though another row is equal in every field"),
+            (left_out, "left out by a rule"),
         ] {
             if count > 0 {
                 write!(f, "\n{count:>9}  {what}")?;
             }
         }
-        if shaped.orders > 0 {
-            write!(f, "\n{:>9}  lines of {} orders of several", shaped.order_lines, shaped.orders)?;
+        write!(f, "\n{:>9}  ignored: later than the as-of {}", counts.after_as_of, self.as_of.at)?;
+        write!(f, "\n{:>9}  rejected", rejected.values().sum::<u64>())?;
+        reasons(f, &rejected, rejected_examples)?;
+        write!(f, "\n{:>9}  notes on readable rows", counts.repaired.values().sum::<u64>())?;
+        reasons(f, &counts.repaired, repaired_examples)?;
+        if shaped.exact_duplicates_kept > 0 {
+            let what = "accepted though another row is equal in every field";
+            write!(f, "\n{:>9}  {what}", shaped.exact_duplicates_kept)?;
         }
-        Ok(())
+        if shaped.orders > 0 {
+            let (lines, orders) = (shaped.order_lines, shaped.orders);
+            write!(
+                f,
+                "\n{lines:>9}  accepted rows are lines of orders with several: {orders} orders"
+            )?;
+        }
+        match customers {
+            Some(customers) => write!(f, "\n\nThe customers file:\n{customers}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -391,7 +409,7 @@ mod tests {
         1  rejected
         1    the amount cannot be read
                log.csv, line 4: 2,1997-01-01,\"1,5\"
-        0  notes on accepted rows";
+        0  notes on readable rows";
         assert_eq!(validation(&log, as_of("1997-01-01")).to_string(), expected);
     }
 

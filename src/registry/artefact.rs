@@ -3,7 +3,7 @@
 use super::files::{self, io};
 use super::manifest::{self, Manifest, Sealed, SealedRows};
 use super::{RegistryError, is_plain_name};
-use crate::ingest::{Account, Columns};
+use crate::ingest::{Account, Columns, CustomerColumns};
 use habitus_engine::domain::{AsOf, Timestamp, sha256};
 use habitus_engine::training::{Trained, TrainingSettings};
 use habitus_engine::version::{FORMAT, Incumbent, ModelVersion};
@@ -46,6 +46,8 @@ pub struct Draft<'a> {
     pub incumbent: Option<Incumbent>,
     pub files: Vec<String>,
     pub columns: Columns,
+    pub customer_columns: CustomerColumns,
+    pub max_rejected_share: f64,
     pub created_at: Timestamp,
     pub threads: usize,
     /// The evaluation for people, in Markdown.
@@ -167,6 +169,7 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
         incumbent: draft.incumbent.clone(),
         rows: SealedRows::of(&draft.account.counts),
         columns: draft.columns.clone(),
+        customer_columns: draft.customer_columns.clone(),
         spec_sha256: sha256(&spec),
         settings: draft.settings.clone(),
     };
@@ -183,6 +186,7 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
         cpu_features: manifest::cpu_features(),
         threads: draft.threads,
         files: draft.files.clone(),
+        max_rejected_share: draft.max_rejected_share,
         account: draft.account.clone(),
         sealed,
     })

@@ -1,6 +1,6 @@
 //! What went into a version, and what it can be recognised by.
 
-use crate::ingest::{Account, Columns, RowCounts, ShapeCounts};
+use crate::ingest::{Account, Columns, CustomerColumns, RowCounts, ShapeCounts};
 use habitus_engine::domain::{AsOf, Rejection, Repair, Timestamp, sha256};
 use habitus_engine::training::{Clock, Population, TrainingSettings};
 use habitus_engine::version::Incumbent;
@@ -25,6 +25,8 @@ pub struct Manifest {
     pub threads: usize,
     /// The files that the log was read from.
     pub files: Vec<String>,
+    /// The share of rejected rows beyond which a log is refused, unless a configuration says otherwise.
+    pub max_rejected_share: f64,
     /// What became of every row, with examples by file and line.
     pub account: Account,
     pub sealed: Sealed,
@@ -44,6 +46,8 @@ pub struct Sealed {
     pub rows: SealedRows,
     /// Which column of the log held what, and holds it when the version's customers are scored.
     pub columns: Columns,
+    /// The same of the customers file.
+    pub customer_columns: CustomerColumns,
     /// SHA-256 of the feature spec's JSON.
     pub spec_sha256: String,
     pub settings: TrainingSettings,
@@ -55,13 +59,13 @@ impl Sealed {
         &self,
         population: &Population,
         as_of: AsOf,
-        columns: &Columns,
+        columns: (&Columns, &CustomerColumns),
         settings: &TrainingSettings,
         counts: &RowCounts,
     ) -> bool {
         self.population == *population
             && self.as_of == as_of
-            && self.columns == *columns
+            && (&self.columns, &self.customer_columns) == columns
             && self.settings == *settings
             && self.rows == SealedRows::of(counts)
     }

@@ -80,6 +80,14 @@ pub fn gate(record: &GateRecord) -> String {
     for reason in &verdict.reasons {
         let _ = writeln!(text, "  {reason}");
     }
+    let losses = || verdict.comparisons.iter().filter_map(|comparison| comparison.loss.as_ref());
+    if losses().count() > 0 && losses().all(|loss| loss.estimate == 0.0) {
+        let _ = writeln!(
+            text,
+            "  both versions answer alike, as they do where the settings are the incumbent's: only \
+             relabelling could tell against the candidate"
+        );
+    }
     if !verdict.comparisons.is_empty() {
         let mut table = Table::new(&[
             "head",

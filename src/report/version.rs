@@ -142,25 +142,7 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     if let Some(lineage) = super::lineage(version) {
         push_line(&mut report, &format!("\n### Where from\n\n{lineage}"));
     }
-    push_line(
-        &mut report,
-        &format!(
-            "\n## Heads\n\nFitted at {}, chosen and calibrated at {}, measured once at {}, fitted \
-             again there. Every label window is the {} days after a cut-off; the horizon is {} \
-             days{}.\n",
-            clock.fit,
-            clock.calibrate,
-            clock.measure,
-            clock.window_days,
-            clock.horizon_days,
-            if evaluation.bridged {
-                ", so answers are **bridged**: stretched from the window to the horizon at constant \
-                 hazard"
-            } else {
-                ""
-            },
-        ),
-    );
+    push_line(&mut report, &format!("\n## Heads\n\n{}\n", heads_line(evaluation)));
     for note in &evaluation.notes {
         push_line(&mut report, &format!("- **Note**: {note}.\n"));
     }
@@ -171,6 +153,32 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     }
     push_line(&mut report, &format!("\n## Rows\n\n```text\n{rows}\n```"));
     report
+}
+
+/// When the heads were fitted, and what their answers speak of.
+fn heads_line(evaluation: &Evaluation) -> String {
+    let clock = &evaluation.clock;
+    if clock.fit == clock.measure {
+        return format!(
+            "Fitted, calibrated and measured on customers drawn as of {}, because labels have no \
+             dates.",
+            clock.as_of
+        );
+    }
+    format!(
+        "Fitted at {}, chosen and calibrated at {}, measured once at {}, fitted again there. Every \
+         label window is the {} days after a cut-off; the horizon is {} days{}.",
+        clock.fit,
+        clock.calibrate,
+        clock.measure,
+        clock.window_days,
+        clock.horizon_days,
+        if evaluation.bridged {
+            ", so answers are **bridged**: stretched from the window to the horizon at constant hazard"
+        } else {
+            ""
+        },
+    )
 }
 
 /// The heads that gave way to a baseline, and why; a line each.

@@ -87,7 +87,8 @@ pub fn trained() -> &'static Trained {
         let columns = &artefact.manifest.sealed.columns;
         let now = Timestamp(i64::MAX);
         let (memory, rules) = (&Memory::default(), &rules);
-        let reading = Reading { columns, rules, now, as_of: None, memory, keep_in: None };
+        let (as_of, customers, keep_in) = (None, None, None);
+        let reading = Reading { columns, rules, now, as_of, memory, customers, keep_in };
         let log = habitus::ingest::read(&sources, &reading, &mut |_| {}).unwrap();
         let as_of = log.default_as_of(&rules.zone).unwrap();
         Trained {

@@ -17,6 +17,8 @@ pub struct KindRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleField {
+    /// Asked before a row is rejected for having no customer.
+    Customer,
     Amount,
     Quantity,
     Kind,
@@ -53,6 +55,7 @@ impl KindRule {
     /// Whether the rule speaks of this row.
     pub fn holds(&self, raw: &RawEvent<'_>) -> bool {
         let field = match self.field {
+            RuleField::Customer => raw.customer,
             RuleField::Amount => raw.amount,
             RuleField::Quantity => raw.quantity,
             RuleField::Kind => raw.kind,

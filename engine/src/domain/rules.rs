@@ -4,7 +4,7 @@
 //! to streamed events.
 
 use super::decimal::{self, DecimalError};
-use super::kinds::{KindRule, RuledKind};
+use super::kinds::{KindRule, RuleField, RuledKind};
 use super::{
     Currency, Details, Duplicates, Event, EventKind, Money, ParsedTime, QUANTITY_DIGITS, RawEvent,
     RawValue, Text, Timestamp, Zone,
@@ -171,6 +171,11 @@ impl EventRules {
     /// The first [`Rejection`] found, in the order customer, time, kind, currency, amount.
     pub fn read(&self, raw: &RawEvent<'_>, now: Timestamp) -> Result<Accepted, Rejection> {
         let mut repairs = Vec::new();
+        let of_customer = |rule: &&KindRule| rule.field == RuleField::Customer && rule.holds(raw);
+        let nobody = self.kind_rules.iter().find(of_customer);
+        if nobody.is_some_and(|rule| rule.kind == RuledKind::Ignore) {
+            return Err(Rejection::Ignored);
+        }
         if present(raw.customer).is_none() {
             return Err(Rejection::MissingCustomer);
         }
@@ -380,7 +385,7 @@ fn details(raw: &RawEvent<'_>, rating: Option<i64>) -> Option<Box<Details>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RuleField, RuleTest};
+    use super::super::RuleTest;
     use super::*;
 
     fn rules() -> EventRules {

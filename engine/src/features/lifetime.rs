@@ -3,6 +3,19 @@
 use super::accumulator::Accumulator;
 use crate::domain::{AsOf, Currency, EventKind, History, Lifetime};
 
+/// The same, with nothing in it for a customer of whom there is no event.
+pub fn lifetime_or_none(history: &History, as_of: AsOf, currency: &Currency) -> Lifetime {
+    lifetime(history, as_of, currency).unwrap_or(Lifetime {
+        purchase_days: 0,
+        frequency: 0,
+        recency_days: 0,
+        age_days: 0,
+        days_since_last_purchase: 0,
+        total_spend: 0.0,
+        monetary_value: 0.0,
+    })
+}
+
 /// Summarises the purchases up to `as_of`; `None` without an event. A customer who did something but
 /// bought nothing has no purchase days and counts from the first event.
 pub fn lifetime(history: &History, as_of: AsOf, currency: &Currency) -> Option<Lifetime> {

@@ -25,7 +25,7 @@ pub use aggregate::{Aggregate, Measure};
 pub use categories::Categories;
 pub use check::SpecError;
 pub use encoder::{ColumnEncoder, Encoder, EncoderError, Step};
-pub use lifetime::lifetime;
+pub use lifetime::{lifetime, lifetime_or_none};
 pub use pack::purchases;
 pub use plan::{FeatureTable, Plan};
 pub use spec::{Feature, FeatureSpec, Filter, Transform};

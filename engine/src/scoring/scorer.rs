@@ -4,7 +4,7 @@ use crate::domain::{
     Abstention, Answer, AsOf, ChurnAnswer, History, Lifetime, Prediction, Reason, SegmentAnswer,
     ValueAnswer,
 };
-use crate::features::{Encoder, Plan, SpecError, lifetime};
+use crate::features::{Encoder, Plan, SpecError, lifetime_or_none};
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{SegmentModel, Segmenter};
@@ -69,26 +69,39 @@ impl Scorer {
             let out = Abstention::OptedOut;
             return answer(Answer::Abstained(out), Answer::Abstained(out), Answer::Abstained(out));
         }
-        let (Some(first), Some(life)) = (events.first(), lifetime(history, as_of, currency)) else {
+        let version = &self.version;
+        let is_silent = events.is_empty();
+        if is_silent && !(version.churn_is.knows_silent() && history.is_known_at(as_of)) {
             let none = Abstention::NoHistory;
             return answer(
                 Answer::Abstained(none),
                 Answer::Abstained(none),
                 Answer::Abstained(none),
             );
-        };
-        if self.version.eligibility.is_too_new(first.day, as_of.day) {
+        }
+        if events.first().is_some_and(|first| version.eligibility.is_too_new(first.day, as_of.day))
+        {
             let new = Abstention::TooNew;
             return answer(Answer::Abstained(new), Answer::Abstained(new), Answer::Abstained(new));
         }
+        let life = lifetime_or_none(history, as_of, currency);
         let mut raw = vec![0.0; self.plan.names().len()];
         self.plan.evaluate(history, as_of, &mut raw);
-        let mut encoded = vec![0.0; self.version.forecast.encoder.width()];
-        self.version.forecast.encoder.encode(&raw, &mut encoded);
+        let mut encoded = vec![0.0; version.forecast.encoder.width()];
+        version.forecast.encoder.encode(&raw, &mut encoded);
         answer(
             Answer::Given(self.segment(&raw, &life)),
-            Answer::Given(self.value(&encoded, &life)),
-            self.churn(&raw, &encoded, &life),
+            // Of somebody who never did anything there is no spend to go by.
+            if is_silent {
+                Answer::Abstained(Abstention::NoHistory)
+            } else {
+                Answer::Given(self.value(&encoded, &life))
+            },
+            if version.churn_is.has_ended(history, as_of) {
+                Answer::Abstained(Abstention::AlreadyLost)
+            } else {
+                self.churn(&raw, &encoded, &life)
+            },
         )
     }
 

@@ -79,9 +79,11 @@ impl Bands {
     /// The tier of a customer.
     pub fn tier(&self, life: &Lifetime) -> Tier {
         let [b, a] = self.tier_spend;
-        if life.total_spend >= a {
+        // Who spent nothing is in no upper tier, even where nobody spent anything.
+        let spent = |least: f64| life.total_spend >= least && life.total_spend > 0.0;
+        if spent(a) {
             Tier::A
-        } else if life.total_spend >= b {
+        } else if spent(b) {
             Tier::B
         } else {
             Tier::C
@@ -122,5 +124,6 @@ mod tests {
         let bands = Bands::of(&[alone]);
         assert_eq!((bands.tier(&alone), bands.rfm(&alone).to_string()), (Tier::A, "5-1-1".into()));
         assert_eq!(Bands::of(&[]).tier(&alone), Tier::A);
+        assert_eq!(Bands::of(&[]).tier(&life(3, 1, 0.0)), Tier::C);
     }
 }

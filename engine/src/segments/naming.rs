@@ -16,6 +16,9 @@ pub fn names(profiles: &[Profile], everybody: &Profile, taken: &[String]) -> Vec
 }
 
 fn name(profile: &Profile, everybody: &Profile) -> String {
+    if profile.median_purchase_days == 0.0 && profile.share_of_spend == 0.0 {
+        return "Without purchases".to_owned();
+    }
     let loyalty = grade(
         profile.median_purchase_days,
         &[(2.0, "One-time"), (3.5, "Occasional"), (6.5, "Repeat"), (f64::INFINITY, "Frequent")],

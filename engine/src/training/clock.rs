@@ -41,6 +41,13 @@ impl Clock {
         self.window_days < self.horizon_days
     }
 
+    /// Everything at one instant, for labels that have no dates.
+    pub fn at_once(as_of: AsOf, horizon_days: u32) -> Clock {
+        let day = as_of.day;
+        let (fit, calibrate, measure) = (day, day, day);
+        Clock { fit, calibrate, measure, as_of: day, window_days: horizon_days, horizon_days }
+    }
+
     /// Cuts the days from the log's first to the as-of. The label window is the horizon, or a
     /// quarter of the log where three horizons and as much history do not fit.
     ///

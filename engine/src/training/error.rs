@@ -16,6 +16,8 @@ pub enum TrainError {
          `model.lost_after_days` too small"
     )]
     NobodyAt { cutoff: Day },
+    #[error("too few customers have a label to fit, calibrate and measure")]
+    TooFewLabels,
     #[error(transparent)]
     Clock(#[from] ClockError),
     #[error(transparent)]

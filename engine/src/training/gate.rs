@@ -155,7 +155,8 @@ pub fn compare(
     if let Some(share) = relabelled.filter(|share| !share.le(&params.most_relabelled)) {
         let (share, most) = (100.0 * share, 100.0 * params.most_relabelled);
         refusing.push(format!(
-            "{share:.1} % of the customers would see another segment; at most {most:.1} % may"
+            "{share:.1} % of the customers would see another segment for the model's sake; at most \
+             {most:.1} % may (a warm start, segments.warm_start, stays nearer)"
         ));
     }
     for comparison in &mut comparisons {

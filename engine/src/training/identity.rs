@@ -1,9 +1,9 @@
 //! Segments that outlive their model: a new version's clusters against the incumbent's segments.
 
-use super::stage;
+use super::stage::Lens;
 use super::train::{Predecessor, TrainingSettings};
 use crate::domain::{AsOf, History, SegmentId};
-use crate::features::{FeatureTable, Plan, SpecError, lifetime};
+use crate::features::{FeatureTable, Plan, SpecError, lifetime_or_none};
 use crate::models::selection::Start;
 use crate::segments::{Descent, Identity, Overlap};
 use crate::version::Lineage;
@@ -115,12 +115,13 @@ fn assigned(
     let version = predecessor.version;
     let currency = &version.rules.currency;
     let plan = Plan::compile(&version.spec, &version.rules)?;
-    let table = stage::eligible(histories, &plan, version.eligibility, as_of);
+    let (eligibility, churn_is) = (version.eligibility, version.churn_is);
+    let lens = Lens { plan: &plan, currency, eligibility, churn_is };
+    let table = lens.eligible(histories, as_of);
     let mut assigned = vec![None; histories.len()];
     for (&row, raw) in table.rows.iter().zip(table.matrix.rows()) {
-        if let Some(life) = lifetime(&histories[row], as_of, currency) {
-            assigned[row] = Some(version.segment.assign(&version.bands, raw, &life).cluster);
-        }
+        let life = lifetime_or_none(&histories[row], as_of, currency);
+        assigned[row] = Some(version.segment.assign(&version.bands, raw, &life).cluster);
     }
     Ok(assigned)
 }
@@ -136,6 +137,9 @@ pub fn check(
 ) -> Result<(), String> {
     if predecessor.as_of.at > as_of.at {
         return Err(format!("its as-of {} is later than {}", predecessor.as_of.day, as_of.day));
+    }
+    if predecessor.version.churn_is != settings.churn_is {
+        return Err("its churn head speaks of something else (model.churn)".to_owned());
     }
     predecessor.version.rules.check_same(&settings.rules).map_err(|conflict| conflict.to_string())
 }

@@ -1,17 +1,19 @@
 //! The gate's trial: both versions answer at the incumbent's as-of, and what happened next tells.
 
 use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+use super::stage::{self, Lens};
 use super::train::{Predecessor, TrainingSettings, forecast};
-use super::{TrainError, identity, stage};
+use super::{TrainError, identity};
 use crate::domain::{AsOf, EventRules, History};
-use crate::features::{FeatureSpec, Plan, SpecError, lifetime};
-use crate::version::{Eligibility, Forecast};
+use crate::features::{FeatureSpec, Plan, SpecError, lifetime_or_none};
+use crate::version::{ChurnIs, Eligibility, Forecast};
 
 /// What answers in a trial: the part of a version that the outcomes can tell right or wrong.
 struct Contestant<'a> {
     rules: &'a EventRules,
     spec: &'a FeatureSpec,
     eligibility: Eligibility,
+    churn_is: ChurnIs,
     forecast: &'a Forecast,
 }
 
@@ -53,6 +55,10 @@ pub fn judge_fitted_on(
         let reason = format!("{version} cannot answer beside the candidate: {reason}");
         return Ok(undecided(reason, relabelled));
     }
+    if settings.churn_is == ChurnIs::Label {
+        let reason = "labels of contracts are not judged yet: what happened next is in the labels";
+        return Ok(undecided(reason.to_owned(), relabelled));
+    }
     let then = incumbent.as_of;
     let settings = &settings.resolved(fitted_on);
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
@@ -75,12 +81,14 @@ pub fn judge_fitted_on(
         rules: &incumbent.version.rules,
         spec: &incumbent.version.spec,
         eligibility: incumbent.version.eligibility,
+        churn_is: settings.churn_is,
         forecast: &incumbent.version.forecast,
     };
     let new = Contestant {
         rules: &settings.rules,
         spec: &settings.spec,
         eligibility: settings.eligibility,
+        churn_is: settings.churn_is,
         forecast: &candidate,
     };
     let asked: Vec<usize> = (0..histories.len())
@@ -115,19 +123,21 @@ impl Contestant<'_> {
     ) -> Result<Rival, SpecError> {
         let currency = &self.rules.currency;
         let plan = Plan::compile(self.spec, self.rules)?;
-        let table = stage::eligible(histories, &plan, self.eligibility, then);
+        let (eligibility, churn_is) = (self.eligibility, self.churn_is);
+        let lens = Lens { plan: &plan, currency, eligibility, churn_is };
+        let table = lens.eligible(histories, then);
         let Forecast { encoder, bridge, value, churn } = self.forecast;
         let mut encoded = vec![0.0; encoder.width()];
         let mut rival = Rival { churn: Vec::new(), value: Vec::new() };
         let mut rows = table.rows.iter().zip(table.matrix.rows()).peekable();
         for &row in asked {
             let raw = rows.next_if(|(answered, _)| **answered == row).map(|(_, raw)| raw);
-            let life = lifetime(&histories[row], then, currency);
-            let Some((raw, life)) = raw.zip(life) else {
+            let Some(raw) = raw else {
                 rival.churn.push(None);
                 rival.value.push(None);
                 continue;
             };
+            let life = lifetime_or_none(&histories[row], then, currency);
             encoder.encode(raw, &mut encoded);
             let spend = value.within_window(&encoded, &life);
             let survival = churn.within_window(&encoded, &life);

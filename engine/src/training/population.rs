@@ -3,7 +3,7 @@
 use crate::domain::{AsOf, Fingerprint, History, Seed};
 use serde::{Deserialize, Serialize};
 
-/// All customers of a log with an event by the as-of.
+/// All customers of a log with an event by the as-of (of labels: all who are known by then).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Population {
@@ -21,6 +21,8 @@ pub struct Sampler {
     as_of: AsOf,
     seed: Seed,
     most: usize,
+    /// Whether customers count of whom there is no event.
+    with_silent: bool,
     n_customers: u64,
     fingerprint: Fingerprint,
     drawn: Vec<(u64, History)>,
@@ -40,12 +42,14 @@ impl Population {
 }
 
 impl Sampler {
-    /// Draws at most `most` customers with an event by `as_of`.
-    pub fn new(most: usize, seed: Seed, as_of: AsOf) -> Sampler {
+    /// Draws at most `most` customers with an event by `as_of`, or known by then without one where
+    /// `with_silent` says so.
+    pub fn new(most: usize, with_silent: bool, seed: Seed, as_of: AsOf) -> Sampler {
         Sampler {
             as_of,
             seed: seed.derive("customer sample", 0),
             most,
+            with_silent,
             n_customers: 0,
             fingerprint: Fingerprint::default(),
             drawn: Vec::new(),
@@ -55,12 +59,15 @@ impl Sampler {
     /// Sees the customers of whole buckets, whose fingerprint is given.
     pub fn see(&mut self, histories: Vec<History>, fingerprint: Fingerprint) {
         self.fingerprint.join(fingerprint);
-        let known = histories.into_iter().filter(|history| !history.is_empty_until(self.as_of));
+        let (as_of, with_silent) = (self.as_of, self.with_silent);
+        let known = histories.into_iter().filter(|history| {
+            !history.is_empty_until(as_of) || with_silent && history.is_known_at(as_of)
+        });
         for history in known {
             self.n_customers += 1;
             self.drawn.push((self.seed.hash(history.customer().hash()), history));
         }
-        if self.drawn.len() > 2 * self.most {
+        if self.drawn.len() > self.most + self.most / 4 {
             self.keep_lowest();
         }
     }
@@ -109,7 +116,7 @@ mod tests {
         let as_of = AsOf { at: Timestamp(5), day: Day(0) };
         let all = histories(2_000);
         let sampled = |n_parts: u8| {
-            let mut sampler = Sampler::new(100, Seed(7), as_of);
+            let mut sampler = Sampler::new(100, false, Seed(7), as_of);
             for part in 0..n_parts {
                 let of_part = |history: &&History| history.customer().bucket() % n_parts == part;
                 let part: Vec<History> = all.iter().filter(of_part).cloned().collect();

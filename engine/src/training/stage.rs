@@ -1,9 +1,9 @@
 //! What is known at one cut-off, and what happened after it.
 
 use crate::domain::{AsOf, Currency, EventKind, History, Lifetime};
-use crate::features::{Encoder, FeatureTable, Plan, lifetime};
+use crate::features::{Encoder, FeatureTable, Plan, lifetime_or_none};
 use crate::matrix::FeatureMatrix;
-use crate::version::Eligibility;
+use crate::version::{ChurnIs, Eligibility};
 use ndarray::Array2;
 
 /// The customers that the heads would answer about at a cut-off: features and lifetimes from before
@@ -15,35 +15,83 @@ pub struct Stage {
     pub lifetimes: Vec<Lifetime>,
     /// Spend within the window, in major currency units.
     pub spend: Vec<f64>,
-    /// Whether nothing was bought within the window.
+    /// Whether the customer churned within the window.
     pub churned: Vec<bool>,
 }
 
+/// Who looks, and how: what of a version a stage depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Lens<'a> {
+    pub plan: &'a Plan,
+    pub currency: &'a Currency,
+    pub eligibility: Eligibility,
+    pub churn_is: ChurnIs,
+}
+
+impl Lens<'_> {
+    /// The feature rows of the customers that the heads would answer about at `as_of`.
+    pub fn eligible(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
+        let answered =
+            |&row: &usize| self.eligibility.answers(self.churn_is, &histories[row], as_of);
+        let rows = (0..histories.len()).filter(answered).collect();
+        self.plan.rows(histories, rows, as_of)
+    }
+}
+
 impl Stage {
-    /// Looks at all histories at `cutoff`, with labels from the days after it up to `until`.
-    pub fn at(
+    /// Looks at all histories at `cutoff`, with labels from the time after it up to `until`.
+    pub fn at(histories: &[History], lens: &Lens<'_>, cutoff: AsOf, until: AsOf) -> Stage {
+        let outcome = |history: &History| match lens.churn_is {
+            ChurnIs::Silence => Some(window(history, cutoff, until).is_none()),
+            ChurnIs::Label => {
+                let label = history.attributes()?.label?;
+                match label.at {
+                    // Who left before is not asked about; who left at no known time tells nothing.
+                    Some(at) if label.churned => (at > cutoff.at).then_some(at <= until.at),
+                    None if label.churned => None,
+                    _ => Some(false),
+                }
+            }
+        };
+        Stage::of(histories, lens, cutoff, until, outcome)
+    }
+
+    /// Looks at chosen customers at one instant, whose labels have no dates.
+    pub fn undated(
         histories: &[History],
-        plan: &Plan,
-        currency: &Currency,
-        eligibility: Eligibility,
+        lens: &Lens<'_>,
+        as_of: AsOf,
+        is_chosen: impl Fn(&History) -> bool,
+    ) -> Stage {
+        let outcome = |history: &History| {
+            let label = history.attributes()?.label?;
+            is_chosen(history).then_some(label.churned)
+        };
+        Stage::of(histories, lens, as_of, as_of, outcome)
+    }
+
+    /// The customers whose outcome is known.
+    fn of(
+        histories: &[History],
+        lens: &Lens<'_>,
         cutoff: AsOf,
         until: AsOf,
+        outcome: impl Fn(&History) -> Option<bool>,
     ) -> Stage {
-        let FeatureTable { rows, matrix } = eligible(histories, plan, eligibility, cutoff);
-        let mut stage = Stage {
-            raw: matrix,
-            lifetimes: Vec::with_capacity(rows.len()),
-            spend: Vec::with_capacity(rows.len()),
-            churned: Vec::with_capacity(rows.len()),
-        };
-        for row in rows {
-            let Some(life) = lifetime(&histories[row], cutoff, currency) else { continue };
-            let bought = window(&histories[row], cutoff, until);
-            stage.lifetimes.push(life);
-            stage.churned.push(bought.is_none());
-            stage.spend.push(bought.unwrap_or(0) as f64 / currency.minor_per_major());
+        let FeatureTable { rows, matrix } = lens.eligible(histories, cutoff);
+        let unit = lens.currency.minor_per_major();
+        let mut kept = Vec::with_capacity(rows.len());
+        let (mut lifetimes, mut spend, mut churned) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, &row) in rows.iter().enumerate() {
+            let history = &histories[row];
+            let Some(outcome) = outcome(history) else { continue };
+            kept.push(index);
+            lifetimes.push(lifetime_or_none(history, cutoff, lens.currency));
+            churned.push(outcome);
+            spend.push(window(history, cutoff, until).unwrap_or(0) as f64 / unit);
         }
-        stage
+        let raw = if kept.len() == rows.len() { matrix } else { matrix.select(&kept) };
+        Stage { raw, lifetimes, spend, churned }
     }
 
     /// How many customers it holds.
@@ -63,22 +111,6 @@ impl Stage {
             churned: kept.iter().map(|&row| self.churned[row]).collect(),
         }
     }
-}
-
-/// The feature rows of the customers that the heads would answer about at `as_of`.
-pub fn eligible(
-    histories: &[History],
-    plan: &Plan,
-    eligibility: Eligibility,
-    as_of: AsOf,
-) -> FeatureTable {
-    let answered = |history: &History| {
-        let first = history.events().first().filter(|first| first.at <= as_of.at);
-        first.is_some_and(|first| !eligibility.is_too_new(first.day, as_of.day))
-            && !history.opted_out()
-    };
-    let rows = (0..histories.len()).filter(|&row| answered(&histories[row])).collect();
-    plan.rows(histories, rows, as_of)
 }
 
 /// A stage with its rows encoded.

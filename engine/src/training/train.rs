@@ -3,14 +3,14 @@
 use super::evaluation::{ChurnMetrics, Evaluation, FeatureSummary, Trial, ValueMetrics};
 use super::identity::{self, Old};
 use super::segment::{self, Segmented};
-use super::stage::{self, Cuts, Encoded, Stage};
+use super::stage::{Cuts, Encoded, Lens, Stage};
 use super::{Clock, Population, TrainError, churn, value};
 use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, SegmentId, sha256};
-use crate::features::{Categories, Encoder, FeatureSpec, FeatureTable, Plan, lifetime};
+use crate::features::{Categories, Encoder, FeatureSpec, FeatureTable, Plan, lifetime_or_none};
 use crate::models::selection::SegmentationParams;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
 use crate::version::{
-    Bridge, Eligibility, FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead,
+    Bridge, ChurnIs, Eligibility, FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ pub struct TrainingSettings {
     pub segment_names: BTreeMap<String, String>,
     /// Training looks at a seeded sample of so many customers.
     pub max_customers: u64,
+    pub churn_is: ChurnIs,
 }
 
 impl TrainingSettings {
@@ -90,11 +91,16 @@ pub fn train(
     let settings = &settings.resolved(histories);
     let currency = &settings.rules.currency;
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
-    start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
+    let (eligibility, churn_is) = (settings.eligibility, settings.churn_is);
+    let lens = Lens { plan: &plan, currency, eligibility, churn_is };
+    start(histories, settings, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
     progress("features at the as-of");
-    let table = stage::eligible(histories, &plan, settings.eligibility, as_of);
-    let lifetimes: Vec<Lifetime> =
-        table.rows.iter().filter_map(|&row| lifetime(&histories[row], as_of, currency)).collect();
+    let table = lens.eligible(histories, as_of);
+    if table.rows.is_empty() {
+        return Err(TrainError::NobodyAt { cutoff: as_of.day });
+    }
+    let life = |&row: &usize| lifetime_or_none(&histories[row], as_of, currency);
+    let lifetimes: Vec<Lifetime> = table.rows.iter().map(life).collect();
     let bands = Bands::of(&lifetimes);
     let mut notes = Vec::new();
 
@@ -121,6 +127,13 @@ pub fn train(
 
     let (mut forecast, churn, value, clock) =
         forecast(histories, settings, &plan, as_of, progress)?;
+    if is_undated(histories, settings) {
+        notes.push(
+            "labels have no dates: customers were drawn to fit (60 %), calibrate (20 %) and measure \
+             (20 %), and the horizon is whatever time the labels cover"
+                .to_owned(),
+        );
+    }
     notes.extend(quiet_note(histories, clock, as_of));
 
     progress("profiles");
@@ -138,7 +151,8 @@ pub fn train(
     let version = ModelVersion {
         format: FORMAT,
         rules: settings.rules.clone(),
-        eligibility: settings.eligibility,
+        eligibility,
+        churn_is,
         spec: settings.spec.clone(),
         segment: SegmentHead {
             by: segmented.by,
@@ -221,13 +235,21 @@ fn named(identities: Vec<Identity>, names: &BTreeMap<String, String>) -> Vec<Ide
 /// it over decades in which there was no business.
 const LEAST_STARTERS: usize = 30;
 
-/// The day by which the first tenth of the customers, at most [`LEAST_STARTERS`], had an event.
-fn start(histories: &[History], as_of: AsOf) -> Option<Day> {
-    let mut firsts: Vec<Day> = histories
-        .iter()
-        .filter(|history| !history.is_empty_until(as_of))
-        .filter_map(|history| history.events().first().map(|event| event.day))
-        .collect();
+/// The day by which the first tenth of the customers, at most [`LEAST_STARTERS`], had an event, or
+/// had registered where that makes a customer.
+fn start(histories: &[History], settings: &TrainingSettings, as_of: AsOf) -> Option<Day> {
+    let silent = settings.churn_is.knows_silent();
+    let zone = &settings.rules.zone;
+    let known =
+        |history: &&History| !history.is_empty_until(as_of) || silent && history.is_known_at(as_of);
+    let first = |history: &History| {
+        let event = history.events().first().filter(|event| event.at <= as_of.at);
+        let registered = history.attributes().filter(|_| silent).map(|attributes| {
+            attributes.registered.map_or(as_of.day, |registered| zone.day_of(registered))
+        });
+        event.map(|event| event.day).into_iter().chain(registered).min()
+    };
+    let mut firsts: Vec<Day> = histories.iter().filter(known).filter_map(first).collect();
     firsts.sort_unstable();
     let starters = firsts.len().div_ceil(10).min(LEAST_STARTERS);
     firsts.get(starters.checked_sub(1)?).copied()
@@ -237,6 +259,9 @@ fn start(histories: &[History], as_of: AsOf) -> Option<Day> {
 fn quiet_note(histories: &[History], clock: Clock, as_of: AsOf) -> Option<String> {
     let last = |history: &History| history.until(as_of).last().map(|event| event.day);
     let newest = histories.iter().filter_map(last).max()?;
+    if clock.measure == clock.as_of {
+        return None;
+    }
     (newest <= clock.measure).then(|| {
         format!(
             "the newest event is of {newest}, {} days before the as-of {}: nothing happened in the \
@@ -265,10 +290,20 @@ pub(super) fn forecast(
     as_of: AsOf,
     progress: &dyn Fn(&str),
 ) -> Result<Forecasted, TrainError> {
-    let first = start(histories, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
-    let clock = Clock::plan(first, as_of, settings.horizon_days)?;
+    let first = start(histories, settings, as_of);
+    let first = first.ok_or(TrainError::NoEvents { as_of: as_of.day })?;
+    let undated = is_undated(histories, settings);
+    let clock = if undated {
+        Clock::at_once(as_of, settings.horizon_days)
+    } else {
+        Clock::plan(first, as_of, settings.horizon_days)?
+    };
     progress("heads: fit, calibrate, measure");
-    let stages = stages(histories, settings, plan, clock, as_of)?;
+    let stages = if undated {
+        drawn_stages(histories, settings, plan, as_of)?
+    } else {
+        stages(histories, settings, plan, clock, as_of)?
+    };
     let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
     if not_lost[2].n_customers() == 0 {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
@@ -290,6 +325,32 @@ pub(super) fn forecast(
     Ok((Forecast { encoder, bridge, value, churn }, churn_trials, value_trials, clock))
 }
 
+/// Whether churn is a label and no contract's end has a date.
+fn is_undated(histories: &[History], settings: &TrainingSettings) -> bool {
+    let label = |history: &History| history.attributes()?.label;
+    settings.churn_is == ChurnIs::Label
+        && !histories.iter().filter_map(label).any(|label| label.at.is_some())
+}
+
+/// Three stages of customers drawn by the seed, where labels have no dates.
+fn drawn_stages(
+    histories: &[History],
+    settings: &TrainingSettings,
+    plan: &Plan,
+    as_of: AsOf,
+) -> Result<[Stage; 3], TrainError> {
+    let seed = settings.seed.derive("split of the labelled", 0);
+    let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
+    let lens = Lens { plan, currency, eligibility, churn_is: settings.churn_is };
+    let drawn = |range: std::ops::Range<u64>| {
+        let stage = Stage::undated(histories, &lens, as_of, |history| {
+            range.contains(&(seed.hash(history.customer().hash()) % 10))
+        });
+        if stage.n_customers() == 0 { Err(TrainError::TooFewLabels) } else { Ok(stage) }
+    };
+    Ok([drawn(0..6)?, drawn(6..8)?, drawn(8..10)?])
+}
+
 /// The stages at c1, c2 and c3, each with the labels of the window after it.
 fn stages(
     histories: &[History],
@@ -300,10 +361,10 @@ fn stages(
 ) -> Result<[Stage; 3], TrainError> {
     let zone = &settings.rules.zone;
     let end_of = |day: Day| if day == as_of.day { as_of } else { zone.end_of(day) };
+    let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
+    let lens = Lens { plan, currency, eligibility, churn_is: settings.churn_is };
     let stage = |cutoff: Day, until: Day| {
-        let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
-        let stage =
-            Stage::at(histories, plan, currency, eligibility, end_of(cutoff), end_of(until));
+        let stage = Stage::at(histories, &lens, end_of(cutoff), end_of(until));
         if stage.n_customers() == 0 { Err(TrainError::NobodyAt { cutoff }) } else { Ok(stage) }
     };
     Ok([

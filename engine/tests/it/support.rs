@@ -10,7 +10,7 @@ use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{
     self, Input, Population, Predecessor, TrainError, Trained, TrainingSettings,
 };
-use habitus_engine::version::Eligibility;
+use habitus_engine::version::{ChurnIs, Eligibility};
 use rand::Rng;
 use std::collections::BTreeMap;
 
@@ -101,6 +101,7 @@ pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings 
         small_below: 20,
         segment_names: BTreeMap::new(),
         max_customers: 200_000,
+        churn_is: ChurnIs::Silence,
     }
 }
 

@@ -5,9 +5,9 @@
 //! version it is of, so that another question never finds it.
 
 use super::super::Global;
-use super::super::input::LogInput;
+use super::super::input::{HowToRead, LogInput};
 use crate::export::Runs;
-use crate::ingest::{Columns, Log, Source};
+use crate::ingest::{Log, Source};
 use crate::registry::Manifest;
 use anyhow::Context;
 use habitus_engine::domain::{AsOf, sha256};
@@ -33,11 +33,12 @@ impl Job {
     pub fn of(
         out: &Path,
         sources: &[Source],
-        columns: &Columns,
+        how: &HowToRead,
         as_of: Option<&str>,
         manifest: &Manifest,
     ) -> anyhow::Result<Job> {
         let seen: Vec<serde_json::Value> = sources.iter().map(identity).collect();
+        let columns = (&how.columns, &how.customers);
         let key = json!([out, seen, columns, as_of, manifest.digest, env!("CARGO_PKG_VERSION")]);
         let key = sha256(key.to_string().as_bytes());
         let name = out.file_name().unwrap_or_default().to_string_lossy();
@@ -51,7 +52,10 @@ impl Job {
                 .with_context(|| format!("making {}", directory.display()))?;
             let path = directory.join("lock");
             let lock = File::create(&path).context("making a lock")?;
-            lock.lock().context("waiting for another process that writes the same file")?;
+            if lock.try_lock().is_err() {
+                tracing::info!("waiting for another process that writes the same file");
+                lock.lock().context("waiting for another process that writes the same file")?;
+            }
             // Whoever held it may have finished and taken it away, and a third made another.
             if is_at(&lock, &path) {
                 break lock;

@@ -4,7 +4,7 @@ mod job;
 mod row;
 
 use super::Global;
-use super::input::{self, LogChoice, LogInput, MemoryChoice, ModelChoice};
+use super::input::{HowToRead, LogChoice, LogInput, MemoryChoice, ModelChoice};
 use super::progress::Progress;
 use super::sorted::sorted;
 use crate::config::{Config, Overrides};
@@ -53,21 +53,22 @@ impl Score {
         };
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let artefact = self.choice.load(&Registry::open(&config.models))?;
-        let columns = input::columns(&artefact, self.config.as_ref().map(|_| &config))?;
+        let how = HowToRead::of(&artefact, self.config.as_ref().map(|_| &config))?;
         // Whatever stands in the way of the file is told before hours go into it.
         let mut writer = TableWriter::create(&self.out, schema())?;
         let rules = artefact.version.rules.clone();
         let job =
-            Job::of(&self.out, &sources, &columns, self.as_of.as_deref(), &artefact.manifest)?;
+            Job::of(&self.out, &sources.all(), &how, self.as_of.as_deref(), &artefact.manifest)?;
         let version = artefact.manifest.version;
         let scorer = Scorer::new(artefact.version)?;
         let rows = job.rows();
         let input = LogInput {
-            sources: &sources,
-            columns: &columns,
+            sources: &sources.events,
+            columns: &how.columns,
             rules: &rules,
             memory: &config.memory,
-            max_rejected_share: config.max_rejected_share,
+            customers: sources.customers(&how.customers),
+            max_rejected_share: how.max_rejected_share,
             as_of: self.as_of.as_deref(),
             keep_in: Some(&rows),
         };
@@ -78,8 +79,7 @@ impl Score {
             || job.runs(),
             |part| {
                 // Customers who only come later would tell of events after the as-of.
-                let known =
-                    part.histories.par_iter().filter(|history| !history.is_empty_until(as_of));
+                let known = part.histories.par_iter().filter(|history| history.is_known_at(as_of));
                 known.map(|history| Row::of(&scorer.predict(history, as_of)).into_run()).collect()
             },
             "scoring",

@@ -113,9 +113,43 @@ impl Pile {
 #[derive(Debug)]
 pub enum Spill {
     /// A directory that is made when it is needed and removed afterwards, in this one.
-    Temporary(Option<tempfile::TempDir>, Option<PathBuf>),
+    Temporary(Option<Private>, Option<PathBuf>),
     /// A directory that somebody else looks after.
     Kept(PathBuf),
+}
+
+/// A directory that nobody else may look into and that is gone when it is dropped.
+#[derive(Debug)]
+pub struct Private {
+    directory: tempfile::TempDir,
+    /// Held for as long as the process lives, so that others know.
+    _lock: File,
+}
+
+impl Private {
+    const PREFIX: &str = ".habitus-rows-";
+
+    /// Makes one in `parent`, and removes those that killed processes left there.
+    fn make(parent: &Path) -> io::Result<Private> {
+        for entry in parent.read_dir().into_iter().flatten().flatten() {
+            let is_ours = entry.file_name().to_string_lossy().starts_with(Private::PREFIX);
+            let lock = || File::open(entry.path().join("lock"));
+            if is_ours && lock().is_ok_and(|lock| lock.try_lock().is_ok()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(Private::PREFIX);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o700));
+        }
+        let directory = builder.tempdir_in(parent)?;
+        let lock = File::create(directory.path().join("lock"))?;
+        lock.lock()?;
+        Ok(Private { directory, _lock: lock })
+    }
 }
 
 impl Spill {
@@ -126,14 +160,14 @@ impl Spill {
                 Ok(path.clone())
             }
             Spill::Temporary(made, parent) => {
-                let directory = match (made.take(), parent) {
-                    (Some(directory), _) => directory,
-                    (None, Some(parent)) => {
-                        tempfile::Builder::new().prefix(".habitus-rows-").tempdir_in(parent)?
+                let directory = match made.take() {
+                    Some(made) => made,
+                    None => {
+                        let system = tempfile::env::temp_dir();
+                        Private::make(parent.as_deref().unwrap_or(&system))?
                     }
-                    (None, None) => tempfile::Builder::new().prefix("habitus-rows-").tempdir()?,
                 };
-                Ok(made.insert(directory).path().to_owned())
+                Ok(made.insert(directory).directory.path().to_owned())
             }
         }
     }
@@ -141,7 +175,7 @@ impl Spill {
     fn existing(&self) -> Option<&Path> {
         match self {
             Spill::Kept(path) => Some(path),
-            Spill::Temporary(made, _) => made.as_ref().map(tempfile::TempDir::path),
+            Spill::Temporary(made, _) => made.as_ref().map(|made| made.directory.path()),
         }
     }
 }

@@ -173,7 +173,7 @@ fn relabelling_alone_is_a_reason() {
         .path("--events", &shop.path("log.csv"))
         .path("--models", &shop.path("models"))
         .arg("--promote");
-    run.fails(4, &["would see another segment; at most 0.0 % may"]);
+    run.fails(4, &["would see another segment for the model's sake; at most 0.0 % may"]);
     assert_eq!(shop.production(), first.version());
 }
 

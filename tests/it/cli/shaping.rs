@@ -107,7 +107,10 @@ fn lines_with_one_order_id_are_one_purchase() {
     assert_eq!((&counts["orders"], &counts["order_lines"]), (&1.into(), &2.into()));
     assert_eq!(counts["accepted"], 4);
     let told = shop.run("2021-01-31").output().stdout;
-    assert!(String::from_utf8_lossy(&told).contains("2  lines of 1 orders"));
+    assert!(
+        String::from_utf8_lossy(&told)
+            .contains("2  accepted rows are lines of orders with several: 1 orders")
+    );
 
     let apart = Shop::new("merge_orders = false", &lines);
     let (rows, counts) = apart.features("2021-01-31");

@@ -60,7 +60,10 @@ fn thirty_customers_get_tiers_and_are_told_so() {
     let report = few.train().json();
     assert_eq!(names(&report), ["Tier A", "Tier B", "Tier C"]);
     let note = report["evaluation"]["notes"][0].as_str().unwrap();
-    assert!(note.contains("too few customers for clusters (30") && note.contains("segments.small_below"));
+    assert!(
+        note.contains("too few customers for clusters (30")
+            && note.contains("segments.small_below")
+    );
     let rows = few.scores();
     assert_eq!(rows.len(), 30);
     for row in &rows {
@@ -79,7 +82,10 @@ fn thirty_customers_get_tiers_and_are_told_so() {
     }
     let shown = few.train().output();
     let text = String::from_utf8_lossy(&shown.stdout);
-    assert!(shown.status.success() && text.contains("note: 30 customers are too few"), "{text}");
+    assert!(
+        shown.status.success() && text.contains("note: too few customers for clusters (30"),
+        "{text}"
+    );
 }
 
 #[test]

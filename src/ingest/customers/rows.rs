@@ -1,0 +1,129 @@
+//! The rows of a customers file, found by the readers of logs, whatever format it has.
+
+use super::super::ndjson_log::Wanted;
+use super::super::parquet_cells::is_readable;
+use super::super::parquet_log::Table;
+use super::super::{Example, IngestError, Source, csv_log, ndjson_log};
+use super::columns::Layout;
+use super::{CustomerReading, CustomerRejection, CustomersReport, row};
+use habitus_engine::domain::{Attributes, RawValue, Rejection};
+use polars::prelude::ArrowDataType;
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads rows and hands on what comes of them, whatever file format they are from.
+pub(super) struct Collector<'a> {
+    pub(super) reading: &'a CustomerReading<'a>,
+    /// Of the attributes.
+    pub(super) names: Arc<[String]>,
+    pub(super) report: CustomersReport,
+    pub(super) take: &'a mut dyn FnMut(&str, Attributes) -> Result<(), IngestError>,
+}
+
+impl Collector<'_> {
+    /// Takes one row, whose values are found by their places in the layout.
+    fn take<'r>(
+        &mut self,
+        layout: &Layout,
+        value: impl Fn(usize) -> Option<RawValue<'r>>,
+        example: &dyn Fn() -> Example,
+    ) -> Result<(), IngestError> {
+        let row = match row::read(self.reading, &self.names, layout, value) {
+            Ok(row) => row,
+            Err(rejection) => {
+                self.report.reject(rejection, example);
+                return Ok(());
+            }
+        };
+        let columns = row.unreadable_numbers.iter().map(|&index| self.names[index].as_str());
+        self.report.accept(row.repairs, columns, example);
+        (self.take)(&row.customer, row.attributes)
+    }
+}
+
+/// Reads a CSV file into the collector.
+pub(super) fn read_csv(
+    source: &Source,
+    collector: &mut Collector<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), IngestError> {
+    let columns = collector.reading.columns;
+    csv_log::records(
+        source,
+        progress,
+        |header, file| columns.locate_in(header, file),
+        |layout: &Layout, record, example| match layout.texts(record) {
+            Ok(texts) => collector.take(layout, texts, example).map(|()| true),
+            Err(rejection) => {
+                collector.report.reject(rejection, example);
+                Ok(false)
+            }
+        },
+    )
+}
+
+/// Reads a file of JSON objects into the collector.
+pub(super) fn read_ndjson(
+    source: &Source,
+    collector: &mut Collector<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), IngestError> {
+    let columns = collector.reading.columns;
+    let (names, required) = (columns.names(), columns.required());
+    let layout = columns.locate(&names, &source.name())?;
+    let wanted = Wanted { names: &names, required: &required, value: json_text };
+    ndjson_log::lines(source, progress, &wanted, |texts, example| match texts {
+        Ok(texts) => {
+            let value = |place: usize| texts[place].as_deref().map(RawValue::Text);
+            collector.take(&layout, value, example)
+        }
+        Err(rejection) => {
+            let rejection = match rejection {
+                Rejection::NotUtf8 => CustomerRejection::NotUtf8,
+                _ => CustomerRejection::Ragged,
+            };
+            collector.report.reject(rejection, example);
+            Ok(())
+        }
+    })
+}
+
+/// A JSON value as text. Unlike a log, whose fields are never true or false, a customers file says
+/// so of wishes and labels.
+fn json_text(value: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
+    match value {
+        "true" | "false" => Ok(Some(Cow::Borrowed(value))),
+        _ => ndjson_log::text(value),
+    }
+}
+
+/// Reads a Parquet file into the collector, one window after the other: a customers file is small
+/// beside its log.
+pub(super) fn read_parquet(
+    path: &Path,
+    collector: &mut Collector<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), IngestError> {
+    let columns = collector.reading.columns;
+    let table = Table::open(path)?;
+    columns.locate(&table.names(), &table.file)?;
+    table.check(&columns.mapped(), is_truth_or_readable)?;
+    let names = columns.names();
+    let layout = columns.locate(&names, &table.file)?;
+    for window in &table.windows {
+        let cells = table.cells(window, &names)?;
+        for index in 0..window.length {
+            let example = || table.example(window, &cells, index);
+            collector.take(&layout, |place| cells[place].at(index), &example)?;
+        }
+        progress(table.bytes_through(window));
+    }
+    progress(table.n_bytes);
+    Ok(())
+}
+
+/// Truth values are read as well as what a log may hold.
+fn is_truth_or_readable(found: &ArrowDataType) -> bool {
+    matches!(found, ArrowDataType::Boolean) || is_readable(found)
+}
