@@ -15,6 +15,8 @@ amount = "amount"
 quantity = "quantity"
 [model]
 name = "scale"
+[segments]
+family = "kmeans"
 END
 step() {
     name=$1

@@ -11,6 +11,7 @@ use crate::registry::{
 };
 use crate::report;
 use anyhow::Context;
+use habitus_engine::domain::AsOf;
 use habitus_engine::training::{self, Input, Predecessor, Trained};
 use habitus_engine::version::Incumbent;
 use serde_json::json;
@@ -126,39 +127,12 @@ impl Task<'_> {
         drop(log);
 
         let account = validation.without_text().account;
-        // An incumbent made of the same input is this version, and made of what it was made of.
-        let again = incumbent.as_ref().is_some_and(|incumbent| {
-            incumbent.manifest.sealed.is_of(
-                &population,
-                as_of,
-                (&config.columns, &config.customers),
-                settings,
-                &account.counts,
-            )
-        });
-        let origin = match &incumbent {
-            Some(same) if again => match &same.manifest.sealed.incumbent {
-                Some(earlier) => Some(
-                    registry
-                        .load(&config.name, &earlier.version)
-                        .context("the version that this one followed cannot be read")?,
-                ),
-                None => None,
-            },
-            _ => incumbent.clone(),
+        let columns = (&config.columns, &config.customers);
+        let again = |artefact: &Artefact| {
+            let sealed = &artefact.manifest.sealed;
+            sealed.is_of(&population, as_of, columns, settings, &account.counts)
         };
-        // One that cannot be compared, such as one of a later as-of, is none.
-        let origin = origin.filter(|artefact| {
-            let incumbent = reference_to(artefact);
-            let as_of_old = artefact.manifest.sealed.as_of;
-            let old =
-                Predecessor { incumbent: &incumbent, version: &artefact.version, as_of: as_of_old };
-            let comparable = training::check_comparable(&old, settings, as_of);
-            if let Err(reason) = &comparable {
-                tracing::warn!("{} is left aside: {reason}", incumbent.version);
-            }
-            comparable.is_ok()
-        });
+        let origin = self.origin(&registry, incumbent.as_ref(), as_of, again)?;
         let reference = origin.as_ref().map(reference_to);
         let predecessor = predecessor(&origin, &reference);
         let progress = Progress::stages(global.quiet);
@@ -188,24 +162,21 @@ impl Task<'_> {
             ),
         })?;
         let version = &published.manifest.version;
-        let mut gate = None;
         let reference = incumbent.as_ref().map(reference_to);
-        if let Some(against) = predecessor_other_than(&incumbent, &reference, version) {
-            progress.stage("gate");
-            let lineage = trained.version.segment.lineage.as_ref();
-            // A lineage to another version says nothing about this one.
-            let lineage = lineage.filter(|lineage| lineage.incumbent == *against.incumbent);
-            let relabelled = lineage
-                .filter(|lineage| lineage.n_common > 0)
-                .map(|lineage| lineage.moved_by_model as f64 / lineage.n_common as f64);
-            let params = &config.gate;
-            let verdict =
-                training::judge(&histories, settings, &against, as_of, relabelled, params)?;
-            let incumbent = against.incumbent.version.clone();
-            let record = GateRecord { at: clock::now(), incumbent, verdict };
-            registry.record_verdict(&config.name, version, &record)?;
-            gate = Some(record);
-        }
+        let gate = match predecessor_other_than(&incumbent, &reference, version) {
+            None => None,
+            Some(against) => {
+                progress.stage("gate");
+                let relabelled = relabelled(&trained, &against);
+                let params = &config.gate;
+                let verdict =
+                    training::judge(&histories, settings, &against, as_of, relabelled, params)?;
+                let incumbent = against.incumbent.version.clone();
+                let record = GateRecord { at: clock::now(), incumbent, verdict };
+                registry.record_verdict(&config.name, version, &record)?;
+                Some(record)
+            }
+        };
         let production = match registry.aliases(&config.name)?.remove(PRODUCTION) {
             Some(production) => production,
             None => {
@@ -214,6 +185,37 @@ impl Task<'_> {
             }
         };
         Ok(Run { trained, published, validation, gate, registry, production })
+    }
+
+    /// The version whose segments are taken over: the incumbent, or what it followed where training is
+    /// given the same `again`, so that the same version results.
+    fn origin(
+        &self,
+        registry: &Registry,
+        incumbent: Option<&Artefact>,
+        as_of: AsOf,
+        again: impl Fn(&Artefact) -> bool,
+    ) -> anyhow::Result<Option<Artefact>> {
+        let Some(incumbent) = incumbent else { return Ok(None) };
+        if again(incumbent) {
+            let earlier = incumbent.manifest.sealed.incumbent.as_ref();
+            let earlier = earlier.map(|earlier| registry.load(&self.config.name, &earlier.version));
+            return earlier
+                .transpose()
+                .context("the version that this one followed cannot be read");
+        }
+        // One that cannot be compared, such as one of a later as-of, is none.
+        let reference = reference_to(incumbent);
+        let as_of_then = incumbent.manifest.sealed.as_of;
+        let predecessor =
+            Predecessor { incumbent: &reference, version: &incumbent.version, as_of: as_of_then };
+        match training::check_comparable(&predecessor, &self.config.training, as_of) {
+            Ok(()) => Ok(Some(incumbent.clone())),
+            Err(reason) => {
+                tracing::warn!("{} is left aside: {reason}", reference.version);
+                Ok(None)
+            }
+        }
     }
 
     fn files(&self) -> Vec<String> {
@@ -239,6 +241,14 @@ impl Task<'_> {
             )),
         }
     }
+}
+
+/// The share of customers whom a version puts into another segment than the incumbent does; `None`
+/// where its segments do not descend from that one's.
+fn relabelled(trained: &Trained, against: &Predecessor<'_>) -> Option<f64> {
+    let lineage = trained.version.segment.lineage.as_ref()?;
+    let is_known = lineage.incumbent == *against.incumbent && lineage.n_common > 0;
+    is_known.then(|| lineage.moved_by_model as f64 / lineage.n_common as f64)
 }
 
 /// A loaded version as training wants it.

@@ -37,6 +37,8 @@ pub enum CustomerRepair {
     LocalTimeAdjusted,
     #[error("the opt-out is neither yes nor no; the customer was taken to have opted out")]
     OptOutUnreadable,
+    #[error("the registration cannot be taken and was left out, for the sake of the opt-out")]
+    RegistrationDropped,
     #[error("the label is neither yes nor no and was left out")]
     LabelUnreadable,
     #[error("the date of the label cannot be read; the label was left out")]

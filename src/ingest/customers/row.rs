@@ -43,20 +43,6 @@ pub(super) fn read<'r>(
     let mut repairs = BTreeSet::new();
 
     let customer = present(layout.customer).ok_or(CustomerRejection::MissingCustomer)?.text();
-    let registered = match optional(layout.registered_at) {
-        None => None,
-        Some(value) => {
-            let time =
-                time(reading.rules, value).ok_or(CustomerRejection::UnreadableRegistration)?;
-            if time.at > reading.now {
-                return Err(CustomerRejection::FutureRegistration);
-            }
-            if time.adjusted {
-                repairs.insert(CustomerRepair::LocalTimeAdjusted);
-            }
-            Some(time.at)
-        }
-    };
     let opted_out = match optional(layout.opt_out).map(word) {
         None => false,
         Some(Some(word)) => word,
@@ -66,6 +52,19 @@ pub(super) fn read<'r>(
             true
         }
     };
+    let registered = optional(layout.registered_at).map(|value| registered(reading, value));
+    let registered = match registered.transpose() {
+        Ok(time) => time,
+        // Rejected, the row would lose the customer's wish.
+        Err(_) if opted_out => {
+            repairs.insert(CustomerRepair::RegistrationDropped);
+            None
+        }
+        Err(rejection) => return Err(rejection),
+    };
+    if registered.is_some_and(|time| time.adjusted) {
+        repairs.insert(CustomerRepair::LocalTimeAdjusted);
+    }
     let label = optional(layout.label)
         .and_then(|value| label(reading, value, optional(layout.label_date), &mut repairs));
 
@@ -84,10 +83,19 @@ pub(super) fn read<'r>(
         values.push(text.map(AttributeValue::Category));
     }
     let mut attributes = Attributes::new(Arc::clone(names), values);
-    attributes.registered = registered;
+    attributes.registered = registered.map(|time| time.at);
     attributes.opted_out = opted_out;
     attributes.label = label;
     Ok(Row { customer, attributes, repairs, unreadable_numbers })
+}
+
+/// When a customer registered.
+fn registered(
+    reading: &CustomerReading<'_>,
+    value: RawValue<'_>,
+) -> Result<ParsedTime, CustomerRejection> {
+    let time = time(reading.rules, value).ok_or(CustomerRejection::UnreadableRegistration)?;
+    if time.at > reading.now { Err(CustomerRejection::FutureRegistration) } else { Ok(time) }
 }
 
 /// The label of a customer whose label says `value`. A date belongs to a contract that ended, so it
@@ -203,6 +211,15 @@ mod tests {
             ("2999-01-01", Rejection::FutureRegistration),
         ] {
             assert_eq!(one(&format!("7,{text},,,,,,")), (None, vec![], vec![rejection]));
+        }
+    }
+
+    #[test]
+    fn a_wish_outlives_a_registration_that_cannot_be_taken() {
+        for text in ["someday", "2999-01-01"] {
+            let (attributes, repairs) = taken(&format!("7,{text},yes,,,,,"));
+            assert!(attributes.opted_out && attributes.registered.is_none(), "{text}");
+            assert_eq!(repairs, [CustomerRepair::RegistrationDropped], "{text}");
         }
     }
 
