@@ -28,12 +28,12 @@ orders = accepted.groupby(["CustomerID", "InvoiceNo", "refund"]).size()
 of_several = orders[orders > 1]
 
 print(f"{len(accepted):>9}  accepted")
-print(f"{len(lines) - len(known):>9}  rejected: the customer is missing")
-print(f"{(no_goods | for_nothing).sum():>9}  rejected: a rule leaves such rows out")
+print(f"{len(goods) - len(accepted):>9}  dropped: another row is equal in every field")
+print(f"{(no_goods | for_nothing).sum():>9}  left out by a rule")
 for code, count in known.StockCode[no_goods].value_counts().items():
     print(f"{count:>9}    {code}")
 print(f"{for_nothing.sum():>9}    goods at the price 0")
-print(f"{len(goods) - len(accepted):>9}  dropped: another row is equal in every field")
+print(f"{len(lines) - len(known):>9}  rejected: the customer is missing")
 print(f"{of_several.sum():>9}  lines of {len(of_several)} orders of several")
 print(f"{(orders == 1).sum():>9}  orders of one line")
 print(f"{accepted.refund.sum():>9}  accepted lines of refunds")

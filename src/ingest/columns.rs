@@ -80,13 +80,7 @@ impl Columns {
 
     /// The names of the mapped columns, each once, though it may hold several fields.
     pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for (_, column) in self.mapped() {
-            if !names.iter().any(|name| name == column) {
-                names.push(column.to_owned());
-            }
-        }
-        names
+        each_once(&self.mapped())
     }
 
     /// Finds every mapped column in the header of a CSV file.
@@ -94,9 +88,7 @@ impl Columns {
     /// # Errors
     /// As [`Columns::locate`].
     pub(super) fn locate_in(&self, header: &ByteRecord, file: &str) -> Result<Layout, IngestError> {
-        let names: Vec<String> =
-            header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-        self.locate(&names, file)
+        self.locate(&names_in(header), file)
     }
 
     /// Finds every mapped column among the names of a file's columns.
@@ -112,8 +104,27 @@ impl Columns {
     }
 }
 
+/// The names of mapped columns, each once, though it may hold several fields.
+pub(super) fn each_once(mapped: &[(&'static str, &str)]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (_, column) in mapped {
+        if !names.iter().any(|name| name == column) {
+            names.push((*column).to_owned());
+        }
+    }
+    names
+}
+
+/// The names in the header of a CSV file, without the blanks around them.
+pub(super) fn names_in(header: &ByteRecord) -> Vec<String> {
+    header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect()
+}
+
 /// The one place of a column among the names of a header.
-fn place(
+///
+/// # Errors
+/// [`IngestError::MissingColumn`] and [`IngestError::DuplicateColumn`].
+pub(super) fn place(
     names: &[String],
     file: &str,
     field: &'static str,

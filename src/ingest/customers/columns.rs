@@ -1,6 +1,7 @@
 //! Which column of a customers file holds what.
 
-use super::super::{IngestError, excerpt};
+use super::super::IngestError;
+use super::super::columns::{each_once, names_in, place};
 use super::report::CustomerRejection;
 use csv::ByteRecord;
 use habitus_engine::domain::RawValue;
@@ -74,13 +75,7 @@ impl CustomerColumns {
 
     /// The names of the mapped columns, each once, though it may hold several fields.
     pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for (_, column) in self.mapped() {
-            if !names.iter().any(|name| name == column) {
-                names.push(column.to_owned());
-            }
-        }
-        names
+        each_once(&self.mapped())
     }
 
     /// Finds every mapped column in the header of a CSV file.
@@ -88,9 +83,7 @@ impl CustomerColumns {
     /// # Errors
     /// As [`CustomerColumns::locate`].
     pub(super) fn locate_in(&self, header: &ByteRecord, file: &str) -> Result<Layout, IngestError> {
-        let names: Vec<String> =
-            header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-        self.locate(&names, file)
+        self.locate(&names_in(header), file)
     }
 
     /// Finds every mapped column among the names of a file's columns.
@@ -117,27 +110,6 @@ impl CustomerColumns {
             categories: several(&self.categories)?,
         })
     }
-}
-
-/// The one place of a column among the names of a header.
-fn place(
-    names: &[String],
-    file: &str,
-    field: &'static str,
-    column: &str,
-) -> Result<usize, IngestError> {
-    let mut places = names.iter().enumerate().filter(|(_, name)| name.as_str() == column);
-    let (first, second) = (places.next(), places.next());
-    if let (Some((place, _)), None) = (first, second) {
-        return Ok(place);
-    }
-    let (file, column) = (file.to_owned(), column.to_owned());
-    let present: Vec<String> = names.iter().map(|name| excerpt::printable(name)).collect();
-    Err(if first.is_none() {
-        IngestError::MissingColumn { file, field, column, present }
-    } else {
-        IngestError::DuplicateColumn { file, field, column, present }
-    })
 }
 
 impl Layout {
