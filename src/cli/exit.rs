@@ -44,6 +44,11 @@ pub enum Refusal {
     Differs { part: String },
     #[error("--out and --truth name the same file")]
     SameFile,
+    #[error(
+        "`{model}` was trained with a customers file, whose attributes and opt-outs it needs: give it \
+         by --customers"
+    )]
+    CustomersNeeded { model: String },
     #[error("the customers file tells no time, so --as-of is needed")]
     AsOfNeeded,
     #[error("the as-of {as_of} lies in the future")]
@@ -65,6 +70,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::EventsNeeded { .. }
             | Refusal::SameFile
             | Refusal::AsOfNeeded
+            | Refusal::CustomersNeeded { .. }
             | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. }
             | Refusal::TooManyRejected { .. }
@@ -91,6 +97,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             TrainError::NoEvents { .. }
             | TrainError::NobodyAt { .. }
             | TrainError::TooFewLabels
+            | TrainError::UndatedBesideEvents
             | TrainError::Clock(_) => DATA,
             TrainError::Spec(_) | TrainError::Encoder(_) | TrainError::TooManyClusters { .. } => {
                 USAGE

@@ -157,6 +157,11 @@ impl Chosen {
         self.customers.as_deref().map(|sources| (sources, columns))
     }
 
+    /// Whether there is a customers file.
+    pub fn has_customers(&self) -> bool {
+        self.customers.is_some()
+    }
+
     /// All files.
     pub fn all(&self) -> Vec<Source> {
         self.events.iter().chain(self.customers.iter().flatten()).cloned().collect()
@@ -229,8 +234,18 @@ pub struct HowToRead {
 }
 
 impl HowToRead {
-    pub fn of(artefact: &Artefact, config: Option<&Config>) -> anyhow::Result<HowToRead> {
+    /// `has_customers` says whether a customers file is at hand, without which a version that was
+    /// trained with one would answer about people who opted out, and about nobody's attributes.
+    pub fn of(
+        artefact: &Artefact,
+        config: Option<&Config>,
+        has_customers: bool,
+    ) -> anyhow::Result<HowToRead> {
         let manifest = &artefact.manifest;
+        if manifest.account.customers.is_some() && !has_customers {
+            let model = format!("{}@{}", manifest.name, manifest.version);
+            return Err(Refusal::CustomersNeeded { model }.into());
+        }
         Ok(match config {
             Some(config) => {
                 artefact.version.rules.check_same(&config.training.rules)?;

@@ -52,8 +52,9 @@ impl Serve {
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let registry = Registry::open(&config.models);
         let artefact = self.choice(&registry)?.load(&registry)?;
-        let how = HowToRead::of(&artefact, self.config.as_ref().map(|_| &config))?;
         let customers = input::customers(&self.customers)?;
+        let config_given = self.config.as_ref().map(|_| &config);
+        let how = HowToRead::of(&artefact, config_given, customers.is_some())?;
         let sources = self.sources()?;
         let model = LoadedModel::try_from(artefact)?;
         let input = LogInput {
@@ -80,7 +81,8 @@ impl Serve {
 
     /// Without a log and a model, the example is served wherever it ships.
     fn choice(&self, registry: &Registry) -> anyhow::Result<ModelChoice> {
-        let bare = self.events.is_empty() && self.choice.model.is_none();
+        let bare =
+            self.events.is_empty() && self.customers.is_empty() && self.choice.model.is_none();
         let shipped = bare && registry.names()?.iter().any(|name| name == example::NAME);
         let model =
             if shipped { Some(example::NAME.to_owned()) } else { self.choice.model.clone() };
@@ -89,6 +91,7 @@ impl Serve {
 
     fn sources(&self) -> anyhow::Result<Vec<Source>> {
         match self.events.as_slice() {
+            [] if !self.customers.is_empty() => Ok(Vec::new()),
             [] => Ok(vec![example::orders()]),
             events => Ok(ingest::sources(events)?),
         }
@@ -109,7 +112,7 @@ impl Serve {
             }
             anyhow::Ok((histories, as_of))
         };
-        if !self.events.is_empty() {
+        if !self.events.is_empty() || !self.customers.is_empty() {
             return read();
         }
         let sealed = &model.manifest.sealed;

@@ -26,7 +26,7 @@ impl Fingerprint {
             bytes.extend_from_slice(&(events.len() as u64).to_le_bytes());
             events.iter().for_each(|event| put_event(&mut bytes, event));
             if let Some(attributes) = history.attributes() {
-                put_attributes(&mut bytes, attributes);
+                put_attributes(&mut bytes, attributes, as_of);
             }
             hashers.entry(history.customer().bucket()).or_default().update(&bytes);
         }
@@ -79,12 +79,14 @@ fn put_event(bytes: &mut Vec<u8>, event: &Event) {
     details.lines.iter().for_each(|line| put_line(bytes, line));
 }
 
-fn put_attributes(bytes: &mut Vec<u8>, attributes: &Attributes) {
+fn put_attributes(bytes: &mut Vec<u8>, attributes: &Attributes, as_of: AsOf) {
     put_number(bytes, attributes.registered.map(|at| at.0));
     bytes.push(u8::from(attributes.opted_out));
     if let Some(Label { churned, at }) = attributes.label {
-        bytes.push(u8::from(churned));
-        put_number(bytes, at.map(|at| at.0));
+        // A contract that ends after the as-of is one that has not ended.
+        let is_later = at.is_some_and(|at| at > as_of.at);
+        bytes.push(u8::from(churned && !is_later));
+        put_number(bytes, at.filter(|_| !is_later).map(|at| at.0));
     }
     for (name, value) in attributes.names().iter().zip(attributes.values()) {
         put_text(bytes, Some(name));

@@ -8,6 +8,9 @@ use thiserror::Error;
 
 const MS_PER_DAY: i64 = 86_400_000;
 
+/// The start of the year 2200.
+const OUR_DAYS_END_MS: i64 = 7_258_118_400_000;
+
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -87,6 +90,8 @@ pub enum TimeError {
 pub struct Zone {
     name: String,
     zone: TimeZone,
+    /// Where nothing has to be looked up.
+    is_utc: bool,
 }
 
 impl Zone {
@@ -102,7 +107,7 @@ impl Zone {
                 .get(name)
                 .map_err(|_| TimeError::UnknownZone(name.to_owned()))?
         };
-        Ok(Zone { name: name.to_owned(), zone })
+        Ok(Zone { name: name.to_owned(), zone, is_utc: name == "UTC" })
     }
 
     /// Its name as given.
@@ -112,7 +117,7 @@ impl Zone {
 
     /// The calendar day on which an instant falls here.
     pub fn day_of(&self, at: Timestamp) -> Day {
-        let offset_ms = if self.name == "UTC" { 0 } else { self.offset_ms(at) };
+        let offset_ms = if self.is_utc { 0 } else { self.offset_ms(at) };
         let days = at.0.saturating_add(offset_ms).div_euclid(MS_PER_DAY);
         Day(days.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
     }
@@ -195,16 +200,20 @@ impl Zone {
 
     /// The instant `ms` milliseconds after 1970 began; `None` beyond the calendar.
     pub fn of_instant(&self, ms: i64) -> Option<ParsedTime> {
+        // Most instants are of our days, which need no calendar.
+        if (0..OUR_DAYS_END_MS).contains(&ms) {
+            return Some(ParsedTime { at: Timestamp(ms), date_only: false, adjusted: false });
+        }
         jiff::Timestamp::from_millisecond(ms).ok().map(exact)
     }
 
     /// The instant at which the clocks here show `ms` milliseconds since 1970; `None` beyond the
     /// calendar.
     pub fn of_local(&self, ms: i64) -> Option<ParsedTime> {
-        let face = jiff::Timestamp::from_millisecond(ms).ok()?;
-        if self.name == "UTC" {
-            return Some(exact(face));
+        if self.is_utc {
+            return self.of_instant(ms);
         }
+        let face = jiff::Timestamp::from_millisecond(ms).ok()?;
         self.local(TimeZone::UTC.to_datetime(face), false)
     }
 

@@ -92,9 +92,10 @@ impl Plan {
         }
     }
 
-    /// The rows of all customers who are known at `as_of`, in the order of `histories`.
+    /// The rows of all customers who are known at `as_of` and did not opt out, in the order of `histories`.
     pub fn table(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
-        let seen = |&index: &usize| histories[index].is_known_at(as_of);
+        let seen =
+            |&index: &usize| histories[index].is_known_at(as_of) && !histories[index].opted_out();
         self.rows(histories, (0..histories.len()).filter(seen).collect(), as_of)
     }
 

@@ -69,8 +69,10 @@ impl Bands {
         let above = |thresholds: &[f64; 4], value: f64| {
             thresholds.iter().filter(|&&threshold| value > threshold).count() as u8
         };
+        let recency = 5 - above(&self.recency_days, f64::from(life.days_since_last_purchase));
         Rfm {
-            recency: 5 - above(&self.recency_days, f64::from(life.days_since_last_purchase)),
+            // Who never bought did not buy of late either.
+            recency: if life.purchase_days == 0 { 1 } else { recency },
             frequency: 1 + above(&self.purchase_days, f64::from(life.purchase_days)),
             monetary: 1 + above(&self.mean_spend, life.mean_spend()),
         }

@@ -16,6 +16,11 @@ pub enum TrainError {
          `model.lost_after_days` too small"
     )]
     NobodyAt { cutoff: Day },
+    #[error(
+        "labels without dates cannot be learned beside events, because nobody knows which events \
+         came before; give their dates (customers.label_date), or leave the log out"
+    )]
+    UndatedBesideEvents,
     #[error("too few customers have a label to fit, calibrate and measure")]
     TooFewLabels,
     #[error(transparent)]

@@ -299,26 +299,30 @@ pub(super) fn forecast(
         Clock::plan(first, as_of, settings.horizon_days)?
     };
     progress("heads: fit, calibrate, measure");
-    let stages = if undated {
-        drawn_stages(histories, settings, plan, as_of)?
+    let (stages, last) = if undated {
+        let (stages, all) = drawn_stages(histories, settings, plan, as_of)?;
+        (stages, Some(all))
     } else {
-        stages(histories, settings, plan, clock, as_of)?
+        (stages(histories, settings, plan, clock, as_of)?, None)
     };
+    // The last fit is at c3, or, where customers were drawn, of them all.
+    let last = last.as_ref().unwrap_or(&stages[2]);
+    let last_not_lost = last.not_lost(settings.eligibility);
     let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
     if not_lost[2].n_customers() == 0 {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
     }
     let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
-    let encoder = Encoder::fit(&settings.spec, &[], &stages[2].raw)?;
+    let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
     let (value, value_trials) = value::head(
         &Cuts::new(&stages, &first_encoder),
-        &Encoded::new(&stages[2], &encoder),
+        &Encoded::new(last, &encoder),
         clock.window_days,
         settings.seed,
     );
     let (churn, churn_trials) = churn::head(
         &Cuts::new(&not_lost, &first_encoder),
-        &Encoded::new(&not_lost[2], &encoder),
+        &Encoded::new(&last_not_lost, &encoder),
         settings.seed,
     );
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
@@ -332,13 +336,17 @@ fn is_undated(histories: &[History], settings: &TrainingSettings) -> bool {
         && !histories.iter().filter_map(label).any(|label| label.at.is_some())
 }
 
-/// Three stages of customers drawn by the seed, where labels have no dates.
+/// Three stages of customers drawn by the seed, where labels have no dates, and one of them all.
 fn drawn_stages(
     histories: &[History],
     settings: &TrainingSettings,
     plan: &Plan,
     as_of: AsOf,
-) -> Result<[Stage; 3], TrainError> {
+) -> Result<([Stage; 3], Stage), TrainError> {
+    // What a customer did after leaving would tell the label.
+    if histories.iter().any(|history| !history.events().is_empty()) {
+        return Err(TrainError::UndatedBesideEvents);
+    }
     let seed = settings.seed.derive("split of the labelled", 0);
     let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
     let lens = Lens { plan, currency, eligibility, churn_is: settings.churn_is };
@@ -348,7 +356,7 @@ fn drawn_stages(
         });
         if stage.n_customers() == 0 { Err(TrainError::TooFewLabels) } else { Ok(stage) }
     };
-    Ok([drawn(0..6)?, drawn(6..8)?, drawn(8..10)?])
+    Ok(([drawn(0..6)?, drawn(6..8)?, drawn(8..10)?], drawn(0..10)?))
 }
 
 /// The stages at c1, c2 and c3, each with the labels of the window after it.

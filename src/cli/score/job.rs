@@ -48,8 +48,7 @@ impl Job {
         let directory = parent.join(format!("{prefix}{}.job", key.get(..12).unwrap_or(&key)));
         remove_others(parent, &prefix, &directory);
         let lock = loop {
-            fs::create_dir_all(&directory)
-                .with_context(|| format!("making {}", directory.display()))?;
+            make_private(&directory).with_context(|| format!("making {}", directory.display()))?;
             let path = directory.join("lock");
             let lock = File::create(&path).context("making a lock")?;
             if lock.try_lock().is_err() {
@@ -111,6 +110,17 @@ impl Drop for Job {
         }
         drop(self.lock.take());
     }
+}
+
+/// Makes a directory that nobody else may look into, since it holds rows of customers.
+fn make_private(directory: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.recursive(true).create(directory)
 }
 
 /// Whether an open file is still the one at its path.

@@ -53,7 +53,8 @@ impl Score {
         };
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let artefact = self.choice.load(&Registry::open(&config.models))?;
-        let how = HowToRead::of(&artefact, self.config.as_ref().map(|_| &config))?;
+        let config_given = self.config.as_ref().map(|_| &config);
+        let how = HowToRead::of(&artefact, config_given, sources.has_customers())?;
         // Whatever stands in the way of the file is told before hours go into it.
         let mut writer = TableWriter::create(&self.out, schema())?;
         let rules = artefact.version.rules.clone();

@@ -36,9 +36,10 @@ pub(super) fn put(bytes: &mut Vec<u8>, customer: &str, event: &Event) {
     texts.into_iter().flatten().for_each(|text| put_text(bytes, text));
 }
 
-/// Takes one row from the front; `None` at the end, or where the bytes are none that [`put`] wrote.
-pub(super) fn take<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, Event)> {
-    let customer = take_text(bytes)?;
+/// Takes the event of one row from the front; `None` at the end, or where the bytes are none that
+/// [`put`] wrote. Whose it is [`pass`] has told.
+pub(super) fn take(bytes: &mut &[u8]) -> Option<Event> {
+    skip_text(bytes)?;
     let (flags, rest) = bytes.split_first_chunk::<2>()?;
     *bytes = rest;
     let flags = u16::from_le_bytes(*flags);
@@ -78,7 +79,7 @@ pub(super) fn take<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, Event)> {
         category,
         details: has_details.then(details),
     };
-    Some((customer, event))
+    Some(event)
 }
 
 /// Passes over one row at the front: whose it is and when it was. `None` as of [`take`].
@@ -92,8 +93,7 @@ pub(super) fn pass<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, i64)> {
         take_number(bytes)?;
     }
     for _ in 0..(flags >> 4).count_ones() {
-        let length = usize::try_from(take_number(bytes)?).ok()?;
-        *bytes = bytes.get(length..)?;
+        skip_text(bytes)?;
     }
     Some((customer, at))
 }
@@ -101,11 +101,15 @@ pub(super) fn pass<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, i64)> {
 /// LEB128 of the zigzag.
 pub(super) fn put_number(bytes: &mut Vec<u8>, number: i64) {
     let mut rest = ((number << 1) ^ (number >> 63)) as u64;
+    let mut encoded = [0; 10];
+    let mut length = 0;
     while rest >= 0x80 {
-        bytes.push(rest as u8 | 0x80);
+        encoded[length] = rest as u8 | 0x80;
+        length += 1;
         rest >>= 7;
     }
-    bytes.push(rest as u8);
+    encoded[length] = rest as u8;
+    bytes.extend_from_slice(&encoded[..=length]);
 }
 
 pub(super) fn take_number(bytes: &mut &[u8]) -> Option<i64> {
@@ -124,6 +128,12 @@ pub(super) fn take_number(bytes: &mut &[u8]) -> Option<i64> {
 pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
     put_number(bytes, text.len() as i64);
     bytes.extend_from_slice(text.as_bytes());
+}
+
+fn skip_text(bytes: &mut &[u8]) -> Option<()> {
+    let length = usize::try_from(take_number(bytes)?).ok()?;
+    *bytes = bytes.get(length..)?;
+    Some(())
 }
 
 pub(super) fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
@@ -171,7 +181,7 @@ mod tests {
         let (mut rest, mut passing) = (bytes.as_slice(), bytes.as_slice());
         for (customer, event) in rows.iter().take(3) {
             assert_eq!(pass(&mut passing), Some((*customer, event.at.0)));
-            assert_eq!(take(&mut rest), Some((*customer, event.clone())));
+            assert_eq!(take(&mut rest), Some(event.clone()));
             assert_eq!(rest.len(), passing.len());
         }
     }

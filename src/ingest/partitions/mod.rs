@@ -145,10 +145,28 @@ impl Private {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o700));
         }
-        let directory = builder.tempdir_in(parent)?;
-        let lock = File::create(directory.path().join("lock"))?;
-        lock.lock()?;
-        Ok(Private { directory, _lock: lock })
+        loop {
+            let directory = builder.tempdir_in(parent)?;
+            let path = directory.path().join("lock");
+            let lock = File::create(&path)?;
+            lock.lock()?;
+            // Before it was locked, another that cleans up may have taken it for one that was left.
+            if path.exists() {
+                return Ok(Private { directory, _lock: lock });
+            }
+        }
+    }
+}
+
+impl Drop for Private {
+    /// The lock goes last, with the directory: a process that is killed in between leaves what the
+    /// next one recognises.
+    fn drop(&mut self) {
+        for entry in self.directory.path().read_dir().into_iter().flatten().flatten() {
+            if entry.file_name() != "lock" {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 }
 
@@ -322,8 +340,7 @@ impl Partitions {
         self.rows.check(part, places.iter().map(|(_, rows)| rows.len()).sum())?;
         let mut people = self.people(part, directory)?;
         let shape = |(customer, rows): (&str, Vec<Place<'_>>)| {
-            let event =
-                |mut place: Place<'_>| codec::take(&mut place.bytes).map(|(_, event)| event);
+            let event = |mut place: Place<'_>| codec::take(&mut place.bytes);
             let events: Vec<Event> = rows.into_iter().map(event).collect::<Option<_>>()?;
             let shaped = rules.shape(CustomerId::new(customer), events);
             let attributes = people.remove(customer);

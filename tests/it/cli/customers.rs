@@ -167,6 +167,28 @@ fn labels_with_dates_are_cut_off_in_time() {
 }
 
 #[test]
+fn a_version_with_a_customers_file_does_not_answer_without_it() {
+    let people = people(|_, _| ",".to_owned());
+    let place = Place::new(&format!("{CONFIG}{ATTRIBUTES}"), &people);
+    let orders = place.path("orders.csv");
+    place.train().path("--events", &orders).json();
+    Run::new("score")
+        .path("--events", &orders)
+        .path("--models", &place.path("models"))
+        .path("--out", &place.path("scores.csv"))
+        .fails(2, &["--customers", "opt-outs"]);
+}
+
+#[test]
+fn labels_without_dates_are_refused_beside_events() {
+    let place = Place::new(&labelled(""), &people(|_, left| format!("{left},")));
+    let mut config = std::fs::read_to_string(place.path("habitus.toml")).unwrap();
+    config += "[data.columns]\ncustomer = 'who'\ntime = 'when'\namount = 'paid'\n";
+    std::fs::write(place.path("habitus.toml"), config).unwrap();
+    place.train().path("--events", &place.path("orders.csv")).fails(3, &["customers.label_date"]);
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let twice = "id,since,plan,monthly,optout\na,2020-01-01,pro,5,\na,2020-01-01,team,5,\n";
     let place = Place::new(&format!("{CONFIG}{ATTRIBUTES}"), twice);
