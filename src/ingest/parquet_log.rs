@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// How many rows are decoded at once.
-const WINDOW_ROWS: usize = 1 << 16;
+const WINDOW_ROWS: usize = 1 << 17;
 
 /// Reads one file into the collector.
 ///
