@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -337,16 +338,18 @@ impl Partitions {
         let directory = self.spill.existing().filter(|_| self.spilled);
         let stored = self.rows.stored(part, directory)?;
         let places = places(&[&stored, &self.rows.waiting[part]]);
-        self.rows.check(part, places.iter().map(|(_, rows)| rows.len()).sum())?;
+        self.rows.check(part, places.rows.len())?;
         let mut people = self.people(part, directory)?;
-        let shape = |(customer, rows): (&str, Vec<Place<'_>>)| {
-            let event = |mut place: Place<'_>| codec::take(&mut place.bytes);
-            let events: Vec<Event> = rows.into_iter().map(event).collect::<Option<_>>()?;
+        let shape = |(customer, range): &(&str, Range<usize>)| {
+            let mut events = Vec::with_capacity(range.len());
+            for place in &places.rows[range.clone()] {
+                events.push(codec::take(&mut &*place.bytes)?);
+            }
             let shaped = rules.shape(CustomerId::new(customer), events);
-            let attributes = people.remove(customer);
+            let attributes = people.remove(*customer);
             Some(Shaped { history: shaped.history.with_attributes(attributes), ..shaped })
         };
-        let shaped: Option<Vec<Shaped>> = places.into_iter().map(shape).collect();
+        let shaped: Option<Vec<Shaped>> = places.customers.iter().map(shape).collect();
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a row on disk is damaged");
         let mut shaped = shaped.ok_or_else(damaged)?;
         if !people.is_empty() {
@@ -417,27 +420,53 @@ struct Place<'b> {
     bytes: &'b [u8],
 }
 
-/// The rows of each customer by time, customers by id. Rows are only passed over, so that none has
-/// to be moved once it is an event.
-fn places<'b>(pieces: &[&'b [u8]]) -> Vec<(&'b str, Vec<Place<'b>>)> {
+/// Rows in the order in which they become histories.
+struct Places<'b> {
+    /// Sorted by id, each with where their rows stand.
+    customers: Vec<(&'b str, Range<usize>)>,
+    /// Those of a customer by time.
+    rows: Vec<Place<'b>>,
+}
+
+/// Sorts rows by customer and time. They are only passed over, so that none has to be moved once it
+/// is an event; and they are counted before they are placed, so that no list has to grow.
+fn places<'b>(pieces: &[&'b [u8]]) -> Places<'b> {
     let mut known: HashMap<&str, usize, SameHash> = HashMap::default();
-    let mut customers: Vec<(&str, Vec<Place<'_>>)> = Vec::new();
+    let mut customers: Vec<(&str, usize)> = Vec::new();
+    let mut of_row: Vec<usize> = Vec::new();
+    let mut rows: Vec<Place<'_>> = Vec::new();
     for piece in pieces {
         let mut rest = *piece;
         let mut bytes = rest;
         while let Some((customer, at)) = codec::pass(&mut rest) {
-            let index = *known.entry(customer).or_insert(customers.len());
-            let place = Place { at, bytes };
-            match customers.get_mut(index) {
-                Some((_, rows)) => rows.push(place),
-                None => customers.push((customer, vec![place])),
-            }
+            let index = *known.entry(customer).or_insert_with(|| {
+                customers.push((customer, 0));
+                customers.len() - 1
+            });
+            customers[index].1 += 1;
+            of_row.push(index);
+            rows.push(Place { at, bytes });
             bytes = rest;
         }
     }
-    customers.sort_unstable_by_key(|(customer, _)| *customer);
-    customers.iter_mut().for_each(|(_, rows)| rows.sort_unstable_by_key(|place| place.at));
-    customers
+    let mut next: Vec<usize> = Vec::with_capacity(customers.len());
+    let mut ranges: Vec<(&str, Range<usize>)> = Vec::with_capacity(customers.len());
+    let mut end = 0;
+    for (customer, count) in customers {
+        next.push(end);
+        ranges.push((customer, end..end + count));
+        end += count;
+    }
+    let mut placed = rows.clone();
+    for (row, index) in rows.into_iter().zip(of_row) {
+        placed[next[index]] = row;
+        next[index] += 1;
+    }
+    for (_, range) in &ranges {
+        placed[range.clone()].sort_unstable_by_key(|place| place.at);
+    }
+    ranges.sort_unstable_by_key(|(customer, _)| *customer);
+    Places { customers: ranges, rows: placed }
 }
 
 /// Ids are spread by the hash that chose their part, which costs less than one against attackers:
