@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`domain`] | customers, money, time, events, histories, answers |
 //! | [`matrix`] | rows of numbers with named columns |
+//! | [`simulation`] | customers drawn from a known process |
 //! | [`features`] | from a history and an as-of to a row |
 //! | [`models`] | from rows or lifetimes to fitted models |
 //! | [`segments`] | what users see of clusters |

@@ -84,24 +84,15 @@ pub fn read(
     let rows = Partitions::new(reading.memory.waiting_rows(), spill, names.into());
     let mut collector = Collector::new(reading, rows);
     let columns = reading.columns;
-    let mut bytes_before = 0;
-    for source in sources {
-        let mut bytes_here = 0;
-        let progress: &mut dyn FnMut(u64) = &mut |bytes| {
-            bytes_here = bytes;
-            progress(bytes_before + bytes);
-        };
-        match source.format() {
-            Format::Csv => csv_log::read(source, columns, &mut collector, progress)?,
-            Format::Ndjson => ndjson_log::read(source, columns, &mut collector, progress)?,
-            Format::Parquet(path) => parquet_log::read(path, columns, &mut collector, progress)?,
-        }
-        bytes_before += bytes_here;
-    }
+    let bytes_of_log = each_source(sources, progress, |source, progress| match source.format() {
+        Format::Csv => csv_log::read(source, columns, &mut collector, progress),
+        Format::Ndjson => ndjson_log::read(source, columns, &mut collector, progress),
+        Format::Parquet(path) => parquet_log::read(path, columns, &mut collector, progress),
+    })?;
     let mut customers = None;
     if let Some((sources, columns)) = reading.customers {
         let reading = CustomerReading { columns, rules: reading.rules, now: reading.now };
-        let progress: &mut dyn FnMut(u64) = &mut |bytes| progress(bytes_before + bytes);
+        let progress: &mut dyn FnMut(u64) = &mut |bytes| progress(bytes_of_log + bytes);
         customers = Some(customers::read_customers(
             sources,
             &reading,
@@ -110,6 +101,25 @@ pub fn read(
         )?);
     }
     Ok(collector.finish(customers))
+}
+
+/// Reads sources one after the other and returns their bytes. `progress` hears of all together what
+/// `read` tells of each.
+fn each_source(
+    sources: &[Source],
+    progress: &mut dyn FnMut(u64),
+    mut read: impl FnMut(&Source, &mut dyn FnMut(u64)) -> Result<(), IngestError>,
+) -> Result<u64, IngestError> {
+    let mut bytes_before = 0;
+    for source in sources {
+        let mut bytes_here = 0;
+        read(source, &mut |bytes| {
+            bytes_here = bytes;
+            progress(bytes_before + bytes);
+        })?;
+        bytes_before += bytes_here;
+    }
+    Ok(bytes_before)
 }
 
 #[cfg(test)]

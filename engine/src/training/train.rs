@@ -46,6 +46,16 @@ impl TrainingSettings {
         let segment_features = self.spec.resolved_names(&self.segment_features, &spec);
         TrainingSettings { spec, segment_features, ..self.clone() }
     }
+
+    /// How stages look at customers under these settings.
+    fn lens<'a>(&'a self, plan: &'a Plan) -> Lens<'a> {
+        Lens {
+            plan,
+            currency: &self.rules.currency,
+            eligibility: self.eligibility,
+            churn_is: self.churn_is,
+        }
+    }
 }
 
 /// The version whose segments a new one takes over.
@@ -91,8 +101,7 @@ pub fn train(
     let settings = &settings.resolved(histories);
     let currency = &settings.rules.currency;
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
-    let (eligibility, churn_is) = (settings.eligibility, settings.churn_is);
-    let lens = Lens { plan: &plan, currency, eligibility, churn_is };
+    let lens = settings.lens(&plan);
     start(histories, settings, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
     progress("features at the as-of");
     let table = lens.eligible(histories, as_of);
@@ -151,8 +160,8 @@ pub fn train(
     let version = ModelVersion {
         format: FORMAT,
         rules: settings.rules.clone(),
-        eligibility,
-        churn_is,
+        eligibility: settings.eligibility,
+        churn_is: settings.churn_is,
         spec: settings.spec.clone(),
         segment: SegmentHead {
             by: segmented.by,
@@ -348,8 +357,7 @@ fn drawn_stages(
         return Err(TrainError::UndatedBesideEvents);
     }
     let seed = settings.seed.derive("split of the labelled", 0);
-    let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
-    let lens = Lens { plan, currency, eligibility, churn_is: settings.churn_is };
+    let lens = settings.lens(plan);
     let drawn = |range: std::ops::Range<u64>| {
         let stage = Stage::undated(histories, &lens, as_of, |history| {
             range.contains(&(seed.hash(history.customer().hash()) % 10))
@@ -369,8 +377,7 @@ fn stages(
 ) -> Result<[Stage; 3], TrainError> {
     let zone = &settings.rules.zone;
     let end_of = |day: Day| if day == as_of.day { as_of } else { zone.end_of(day) };
-    let (currency, eligibility) = (&settings.rules.currency, settings.eligibility);
-    let lens = Lens { plan, currency, eligibility, churn_is: settings.churn_is };
+    let lens = settings.lens(plan);
     let stage = |cutoff: Day, until: Day| {
         let stage = Stage::at(histories, &lens, end_of(cutoff), end_of(until));
         if stage.n_customers() == 0 { Err(TrainError::NobodyAt { cutoff }) } else { Ok(stage) }

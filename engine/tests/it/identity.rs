@@ -10,8 +10,8 @@ use habitus_engine::training::{
 use habitus_engine::version::{Incumbent, SegmentBy};
 use std::collections::HashSet;
 
-const MARCH: &str = "2021-09-30";
-const APRIL: &str = "2021-10-31";
+const SEPTEMBER: &str = "2021-09-30";
+const OCTOBER: &str = "2021-10-31";
 
 fn named(name: &str) -> Incumbent {
     Incumbent { version: name.to_owned(), digest: format!("digest of {name}") }
@@ -30,12 +30,16 @@ fn ids_and_names_survive_a_retraining_a_month_later() {
     let log = shop(600, 1);
     for family in [Family::Kmeans, Family::GaussianMixture] {
         let mut settings = settings(family, 4, 4);
-        let first = train(&log, &settings, as_of(MARCH)).unwrap();
+        let first = train(&log, &settings, as_of(SEPTEMBER)).unwrap();
         let renamed = ids(&first)[1].clone();
         settings.segment_names.insert(renamed.0.clone(), "Regulars".to_owned());
         let old = named("first");
-        let second =
-            train_after(&log, &settings, as_of(APRIL), Some(after(&first, &old, as_of(MARCH))));
+        let second = train_after(
+            &log,
+            &settings,
+            as_of(OCTOBER),
+            Some(after(&first, &old, as_of(SEPTEMBER))),
+        );
         let second = second.unwrap();
         settings.segment_names.clear();
         let new = named("second");
@@ -43,7 +47,7 @@ fn ids_and_names_survive_a_retraining_a_month_later() {
             &log,
             &settings,
             as_of("2021-11-30"),
-            Some(after(&second, &new, as_of(APRIL))),
+            Some(after(&second, &new, as_of(OCTOBER))),
         )
         .unwrap();
         for version in [&second, &third] {
@@ -63,12 +67,12 @@ fn ids_and_names_survive_a_retraining_a_month_later() {
 #[test]
 fn another_number_of_clusters_gives_births_and_deaths_that_add_up() {
     let log = shop(600, 1);
-    let first = train(&log, &settings(Family::Kmeans, 3, 3), as_of(MARCH)).unwrap();
+    let first = train(&log, &settings(Family::Kmeans, 3, 3), as_of(SEPTEMBER)).unwrap();
     let old = named("first");
     for k in [2, 5] {
-        let predecessor = after(&first, &old, as_of(MARCH));
+        let predecessor = after(&first, &old, as_of(SEPTEMBER));
         let second =
-            train_after(&log, &settings(Family::Kmeans, k, k), as_of(APRIL), Some(predecessor))
+            train_after(&log, &settings(Family::Kmeans, k, k), as_of(OCTOBER), Some(predecessor))
                 .unwrap();
         let before: HashSet<SegmentId> = ids(&first).into_iter().collect();
         let now: HashSet<SegmentId> = ids(&second).into_iter().collect();
@@ -86,10 +90,10 @@ fn another_number_of_clusters_gives_births_and_deaths_that_add_up() {
 fn the_same_model_moves_nobody_and_only_customers_move() {
     let log = shop(600, 1);
     let settings = settings(Family::Kmeans, 4, 4);
-    let first = train(&log, &settings, as_of(APRIL)).unwrap();
+    let first = train(&log, &settings, as_of(OCTOBER)).unwrap();
     let old = named("first");
-    let predecessor = after(&first, &old, as_of(APRIL));
-    let again = train_after(&log, &settings, as_of(APRIL), Some(predecessor)).unwrap();
+    let predecessor = after(&first, &old, as_of(OCTOBER));
+    let again = train_after(&log, &settings, as_of(OCTOBER), Some(predecessor)).unwrap();
     let lineage = again.version.segment.lineage.as_ref().unwrap();
     assert_eq!((lineage.moved_by_model, lineage.moved_by_customer), (0, 0));
     assert_eq!((lineage.n_common, lineage.n_remained), (600, 600));
@@ -102,10 +106,10 @@ fn a_warm_start_begins_with_the_incumbents_segments() {
     for family in [Family::Kmeans, Family::GaussianMixture] {
         let mut settings = settings(family, 2, 6);
         settings.segmentation.warm_start = true;
-        let first = train(&log, &settings, as_of(MARCH)).unwrap();
+        let first = train(&log, &settings, as_of(SEPTEMBER)).unwrap();
         let old = named("first");
-        let predecessor = after(&first, &old, as_of(MARCH));
-        let warm = train_after(&log, &settings, as_of(APRIL), Some(predecessor)).unwrap();
+        let predecessor = after(&first, &old, as_of(SEPTEMBER));
+        let warm = train_after(&log, &settings, as_of(OCTOBER), Some(predecessor)).unwrap();
         let SegmentBy::Clusters(clusters) = &warm.version.segment.by else { panic!() };
         assert_eq!(clusters.selection.len(), 1, "only the incumbent's number is tried");
         assert_eq!(clusters.selection[0].k, ids(&first).len());
@@ -119,17 +123,17 @@ fn a_warm_start_begins_with_the_incumbents_segments() {
 fn a_later_or_differently_read_incumbent_is_told_and_left_aside() {
     let log = shop(400, 2);
     let base = settings(Family::Kmeans, 3, 3);
-    let late = train(&log, &base, as_of(APRIL)).unwrap();
+    let late = train(&log, &base, as_of(OCTOBER)).unwrap();
     let old = named("late");
-    let predecessor = after(&late, &old, as_of(APRIL));
-    let early = train_after(&log, &base, as_of(MARCH), Some(predecessor)).unwrap();
+    let predecessor = after(&late, &old, as_of(OCTOBER));
+    let early = train_after(&log, &base, as_of(SEPTEMBER), Some(predecessor)).unwrap();
     assert!(early.version.segment.lineage.is_none());
     assert!(early.evaluation.notes[0].contains("is later than"), "{:?}", early.evaluation.notes);
 
     let mut other = base.clone();
     other.rules.currency.code = "EUR".to_owned();
-    let predecessor = after(&early, &old, as_of(MARCH));
-    let euros = train_after(&log, &other, as_of(APRIL), Some(predecessor)).unwrap();
+    let predecessor = after(&early, &old, as_of(SEPTEMBER));
+    let euros = train_after(&log, &other, as_of(OCTOBER), Some(predecessor)).unwrap();
     assert!(euros.evaluation.notes[0].contains("data.currency"), "{:?}", euros.evaluation.notes);
 }
 
@@ -146,14 +150,14 @@ fn few_customers_get_tiers_from_one_on() {
         let sizes: u64 = segment.catalogue.iter().map(|s| s.profile.n_customers).sum();
         assert_eq!(sizes, n as u64);
     }
-    let few = train(&shop(30, 1), &settings, as_of(MARCH)).unwrap();
+    let few = train(&shop(30, 1), &settings, as_of(SEPTEMBER)).unwrap();
     let enough = train(&shop(200, 1), &settings, as_of("2021-12-31")).unwrap();
     assert_eq!(enough.version.segment.family(), "gaussian_mixture");
     // Tiers are a rule, so their ids are the same in every version.
-    assert_eq!(ids(&few), ids(&train(&shop(40, 2), &settings, as_of(APRIL)).unwrap()));
+    assert_eq!(ids(&few), ids(&train(&shop(40, 2), &settings, as_of(OCTOBER)).unwrap()));
 }
 
-/// A version as of the end of March, and what the gate says of others three months later.
+/// A version as of the end of September, and what the gate says of others three months later.
 struct Trial {
     log: Vec<History>,
     incumbent: Trained,
@@ -163,12 +167,12 @@ struct Trial {
 impl Trial {
     fn new() -> Trial {
         let log = shop(2_000, 3);
-        let incumbent = train(&log, &settings(Family::Kmeans, 3, 3), as_of(MARCH)).unwrap();
+        let incumbent = train(&log, &settings(Family::Kmeans, 3, 3), as_of(SEPTEMBER)).unwrap();
         Trial { log, incumbent, name: named("incumbent") }
     }
 
     fn judge(&self, fitted_on: &[History], settings: &TrainingSettings, until: &str) -> Outcome {
-        let incumbent = after(&self.incumbent, &self.name, as_of(MARCH));
+        let incumbent = after(&self.incumbent, &self.name, as_of(SEPTEMBER));
         let params = GateParams::default();
         judge_fitted_on(
             fitted_on,
@@ -211,7 +215,7 @@ fn the_gate_decides_nothing_on_little_and_refuses_relabelling_at_once() {
     let trial = Trial::new();
     let same = settings(Family::Kmeans, 3, 3);
     assert_eq!(trial.judge(&trial.log, &same, "2021-10-15"), Outcome::Undecided);
-    let incumbent = after(&trial.incumbent, &trial.name, as_of(MARCH));
+    let incumbent = after(&trial.incumbent, &trial.name, as_of(SEPTEMBER));
     let verdict = |log: &[History], relabelled, until| {
         let params = GateParams::default();
         judge(log, &same, &incumbent, as_of(until), relabelled, &params).unwrap()

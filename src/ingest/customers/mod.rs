@@ -16,7 +16,7 @@ pub use report::{CustomerCounts, CustomerRejection, CustomerRepair, CustomersRep
 
 use self::rows::Collector;
 use super::source::Format;
-use super::{IngestError, Source};
+use super::{IngestError, Source, each_source};
 use habitus_engine::domain::{Attributes, EventRules, Timestamp};
 
 /// How customers files are read.
@@ -47,20 +47,11 @@ pub fn read_customers(
 ) -> Result<CustomersReport, IngestError> {
     let names = reading.columns.attribute_names().into();
     let mut collector = Collector { reading, names, report: CustomersReport::default(), take };
-    let mut bytes_before = 0;
-    for source in sources {
-        let mut bytes_here = 0;
-        let progress: &mut dyn FnMut(u64) = &mut |bytes| {
-            bytes_here = bytes;
-            progress(bytes_before + bytes);
-        };
-        match source.format() {
-            Format::Csv => rows::read_csv(source, &mut collector, progress)?,
-            Format::Ndjson => rows::read_ndjson(source, &mut collector, progress)?,
-            Format::Parquet(path) => rows::read_parquet(path, &mut collector, progress)?,
-        }
-        bytes_before += bytes_here;
-    }
+    each_source(sources, progress, |source, progress| match source.format() {
+        Format::Csv => rows::read_csv(source, &mut collector, progress),
+        Format::Ndjson => rows::read_ndjson(source, &mut collector, progress),
+        Format::Parquet(path) => rows::read_parquet(path, &mut collector, progress),
+    })?;
     Ok(collector.report)
 }
 
