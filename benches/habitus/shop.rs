@@ -4,6 +4,8 @@ use habitus_engine::domain::{
     AsOf, Currency, CustomerId, Event, EventKind, EventRules, History, Money, Seed, Zone,
 };
 use habitus_engine::features::purchases;
+use habitus_engine::models::Engine;
+use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{self, Input, Population, Trained, TrainingSettings};
 use habitus_engine::version::{ChurnIs, Eligibility};
@@ -22,6 +24,10 @@ pub fn settings(family: Family, k: usize) -> TrainingSettings {
         spec: purchases(),
         segmentation: SegmentationParams {
             family,
+            engine: Engine::Habitus,
+            covariance: CovarianceType::Full,
+            init: Init::Kmeans,
+            mini_batch: None,
             k_min: k,
             k_max: k,
             n_init: 1,
@@ -32,6 +38,7 @@ pub fn settings(family: Family, k: usize) -> TrainingSettings {
         },
         segment_features: Vec::new(),
         small_below: 0,
+        noise_quantile: 0.01,
         segment_names: BTreeMap::new(),
         max_customers: 200_000,
         churn_is: ChurnIs::Silence,
@@ -73,6 +80,12 @@ pub fn trained(family: Family) -> Trained {
 /// Trains on all of a log.
 pub fn train(histories: &[History], settings: &TrainingSettings, as_of: AsOf) -> Trained {
     let population = Population::of(histories, as_of);
-    let input = Input { histories, population: &population, as_of, predecessor: None };
+    let input = Input {
+        histories,
+        everybody: &histories,
+        population: &population,
+        as_of,
+        predecessor: None,
+    };
     training::train(&input, settings, &|_| {}).unwrap()
 }

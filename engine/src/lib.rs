@@ -5,7 +5,8 @@
 //! | room | what it knows |
 //! | --- | --- |
 //! | [`domain`] | customers, money, time, events, histories, answers |
-//! | [`matrix`] | rows of numbers with named columns |
+//! | [`matrix`] | rows of numbers with named columns, and where they are read from |
+//! | `kernels` | the arithmetic under clustering, for each instruction set |
 //! | [`simulation`] | customers drawn from a known process |
 //! | [`features`] | from a history and an as-of to a row |
 //! | [`models`] | from rows or lifetimes to fitted models |
@@ -16,6 +17,7 @@
 
 pub mod domain;
 pub mod features;
+mod kernels;
 pub mod matrix;
 pub mod models;
 pub mod scoring;

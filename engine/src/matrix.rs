@@ -1,4 +1,6 @@
-//! Rows of numbers with named columns.
+//! Rows of numbers with named columns, and where models read them from.
+
+use thiserror::Error;
 
 /// Raw feature values, row by row, before transforms. An undefined value is NaN.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +33,27 @@ impl FeatureMatrix {
         self.values.len() / self.names.len()
     }
 
+    /// All values, row by row.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
     /// The rows, each `(n_features,)`.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.values.chunks_exact(self.names.len())
+    }
+
+    /// Takes the rows of another matrix of the same columns behind its own.
+    ///
+    /// # Panics
+    /// Where the columns are others: a mistake of the caller, never of the data.
+    pub fn extend(&mut self, other: FeatureMatrix) {
+        assert!(self.names == other.names, "columns must be the same");
+        if self.values.is_empty() {
+            self.values = other.values;
+        } else {
+            self.values.extend(other.values);
+        }
     }
 
     /// These rows, in this order.
@@ -90,6 +110,110 @@ impl ScaledMatrix {
     pub fn select(&self, rows: &[usize]) -> ScaledMatrix {
         let values = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
         ScaledMatrix::new(self.n_features, values)
+    }
+}
+
+/// Rows in a chunk; the last has what is left. Sums are made chunk by chunk, in this order, so that
+/// they do not depend on threads, nor on where the rows come from.
+pub const CHUNK_ROWS: usize = 8_192;
+
+/// Scaled rows that are read chunk by chunk, from memory or from somewhere larger.
+pub trait RowSource: Sync {
+    /// Number of rows.
+    fn n_rows(&self) -> usize;
+
+    /// Number of columns.
+    fn n_features(&self) -> usize;
+
+    /// The rows of chunk `index`, `(n, n_features)`: lent, or read into `buffer`.
+    ///
+    /// # Errors
+    /// [`SourceError`] where they cannot be read.
+    fn chunk<'a>(
+        &'a self,
+        index: usize,
+        buffer: &'a mut Vec<f32>,
+    ) -> Result<&'a [f32], SourceError>;
+
+    /// How much each row of chunk `index` counts, finite and not negative; `None` where all count
+    /// once.
+    fn weights(&self, _index: usize) -> Option<&[f32]> {
+        None
+    }
+
+    /// Number of chunks.
+    fn n_chunks(&self) -> usize {
+        self.n_rows().div_ceil(CHUNK_ROWS)
+    }
+}
+
+/// Why rows could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("rows cannot be read: {0}")]
+pub struct SourceError(pub String);
+
+impl RowSource for ScaledMatrix {
+    fn n_rows(&self) -> usize {
+        ScaledMatrix::n_rows(self)
+    }
+
+    fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    fn chunk<'a>(&'a self, index: usize, _: &'a mut Vec<f32>) -> Result<&'a [f32], SourceError> {
+        let width = CHUNK_ROWS * self.n_features;
+        let end = self.values.len().min((index + 1) * width);
+        self.values.get(index * width..end).ok_or_else(|| SourceError(format!("no chunk {index}")))
+    }
+}
+
+/// Rows of which each counts as often as its weight says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weighted<S> {
+    source: S,
+    weights: Vec<f32>,
+}
+
+impl<S: RowSource> Weighted<S> {
+    /// Weights of `(n_rows,)`, finite and not negative.
+    ///
+    /// # Errors
+    /// [`SourceError`] where there are not as many, or one is no weight.
+    pub fn new(source: S, weights: Vec<f32>) -> Result<Weighted<S>, SourceError> {
+        let is_weight = |weight: &f32| weight.is_finite() && *weight >= 0.0;
+        if weights.len() != source.n_rows() {
+            let (got, need) = (weights.len(), source.n_rows());
+            return Err(SourceError(format!("{got} weights for {need} rows")));
+        }
+        match weights.iter().position(|weight| !is_weight(weight)) {
+            Some(row) => Err(SourceError(format!("the weight of row {row} is none"))),
+            None => Ok(Weighted { source, weights }),
+        }
+    }
+}
+
+impl<S: RowSource> RowSource for Weighted<S> {
+    fn n_rows(&self) -> usize {
+        self.source.n_rows()
+    }
+
+    fn n_features(&self) -> usize {
+        self.source.n_features()
+    }
+
+    fn chunk<'a>(
+        &'a self,
+        index: usize,
+        buffer: &'a mut Vec<f32>,
+    ) -> Result<&'a [f32], SourceError> {
+        self.source.chunk(index, buffer)
+    }
+
+    fn weights(&self, index: usize) -> Option<&[f32]> {
+        let start = (index * CHUNK_ROWS).min(self.weights.len());
+        let end = (start + CHUNK_ROWS).min(self.weights.len());
+        Some(&self.weights[start..end])
     }
 }
 

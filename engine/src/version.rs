@@ -11,7 +11,7 @@ use crate::segments::{Bands, LineageRecord, Segment};
 use serde::{Deserialize, Serialize};
 
 /// The number of the layout below; a reader refuses one that it does not know.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// A model version's parameters, as they are saved and as they answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +94,18 @@ pub struct Clusters {
     pub diagnostics: Diagnostics,
     /// Every number of clusters that was tried.
     pub selection: Vec<Candidate>,
+    /// Below which density a customer is noise; absent where the family has no densities.
+    pub noise: Option<NoiseLevel>,
+}
+
+/// The density below which a customer is unlike those that the clusters were learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseLevel {
+    /// Which quantile of the training customers' log-densities the level is.
+    pub quantile: f64,
+    /// ln of the density, in scaled units; whoever lies below is noise.
+    pub log_density: f64,
 }
 
 /// How the segments of a version descend from those of the incumbent at its training.
@@ -185,10 +197,25 @@ impl SegmentHead {
             SegmentBy::Clusters(clusters) => {
                 clusters.model.assign(&clusters.encoder.scaled_row(raw))
             }
-            SegmentBy::Tiers => {
-                Membership { cluster: bands.tier(life) as usize, probability: None }
-            }
+            SegmentBy::Tiers => Membership {
+                cluster: bands.tier(life) as usize,
+                probability: None,
+                log_density: None,
+            },
         }
+    }
+
+    /// Whether a customer of this membership is unlike those that the clusters were learned from;
+    /// `None` where nothing tells, as of tiers and of clusters without densities.
+    pub fn is_noise(&self, membership: &Membership) -> Option<bool> {
+        let density = membership.log_density?;
+        // What overflowed on its way to a density is as far away as can be.
+        self.noise().map(|level| density.is_nan() || density < level.log_density)
+    }
+
+    /// The density below which a customer is noise, where there is one.
+    pub fn noise(&self) -> Option<NoiseLevel> {
+        self.clusters()?.noise
     }
 
     /// What the segments are made by, in reports.

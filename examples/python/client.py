@@ -21,6 +21,9 @@ def describe(prediction):
     yield f"customer {prediction.customer_id}, as of {prediction.as_of.ToJsonString()}"
     yield f"answered by {prediction.model}@{prediction.model_version}"
     yield f"segment: {status(segment)} {segment.segment_id} {segment.segment_name}".rstrip()
+    # Absent reads as False: k-means and value tiers have no densities, and say nothing.
+    if segment.noise:
+        yield "  unlike the customers that the segments were learned from"
     # HasField tells a number that is absent from one that is 0.
     if value.HasField("ltv"):
         interval = f"{value.ltv_low:.2f} to {value.ltv_high:.2f}"

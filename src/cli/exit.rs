@@ -6,6 +6,7 @@ use crate::ingest::IngestError;
 use crate::registry::RegistryError;
 use habitus_engine::domain::{RuleConflict, TimeError};
 use habitus_engine::features::SpecError;
+use habitus_engine::models::FitError;
 use habitus_engine::simulation::ShopError;
 use habitus_engine::training::TrainError;
 use std::process::ExitCode;
@@ -44,6 +45,17 @@ pub enum Refusal {
     Differs { part: String },
     #[error("--out and --truth name the same file")]
     SameFile,
+    #[error("--out names the matrix itself")]
+    OutIsInput,
+    #[error("--columns names `{column}` twice")]
+    ColumnTwice { column: String },
+    #[error("{flag} means nothing beside {beside}")]
+    Meaningless { flag: &'static str, beside: &'static str },
+    #[error(
+        "--engine linfa holds all rows in memory, where they do not fit; raise --memory-mb or leave \
+         it out"
+    )]
+    LinfaBeyondMemory,
     #[error(
         "`{model}` was trained with a customers file, whose attributes and opt-outs it needs: give it \
          by --customers"
@@ -69,6 +81,10 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::ModelReference { .. }
             | Refusal::EventsNeeded { .. }
             | Refusal::SameFile
+            | Refusal::OutIsInput
+            | Refusal::ColumnTwice { .. }
+            | Refusal::Meaningless { .. }
+            | Refusal::LinfaBeyondMemory
             | Refusal::AsOfNeeded
             | Refusal::CustomersNeeded { .. }
             | Refusal::FutureAsOf { .. } => USAGE,
@@ -84,8 +100,12 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | IngestError::NoMatch { .. }
             | IngestError::MissingColumn { .. }
             | IngestError::DuplicateColumn { .. }
-            | IngestError::ColumnType { .. } => USAGE,
+            | IngestError::ColumnType { .. }
+            | IngestError::NoNumbers { .. }
+            | IngestError::NotNumeric { .. } => USAGE,
             IngestError::Empty { .. }
+            | IngestError::NoRows { .. }
+            | IngestError::NotFinite { .. }
             | IngestError::TwoCustomers { .. }
             | IngestError::UnclosedQuote { .. }
             | IngestError::Parquet { .. } => DATA,
@@ -102,7 +122,19 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             TrainError::Spec(_) | TrainError::Encoder(_) | TrainError::TooManyClusters { .. } => {
                 USAGE
             }
-            TrainError::Fit(_) => OTHER,
+            TrainError::Fit(_) | TrainError::Unreadable(_) => OTHER,
+        });
+    }
+    // Of a training the error above it has told already.
+    if let Some(error) = error.downcast_ref::<FitError>() {
+        return Some(match error {
+            FitError::TooFewRows { .. } | FitError::TooFewDistinctRows { .. } => USAGE,
+            FitError::NotFinite { .. } => DATA,
+            FitError::Source(_)
+            | FitError::Start { .. }
+            | FitError::OneClass
+            | FitError::NoRunSucceeded { .. }
+            | FitError::Solver { .. } => OTHER,
         });
     }
     if let Some(error) = error.downcast_ref::<RegistryError>() {

@@ -11,7 +11,7 @@ use crate::ingest::{
 };
 use crate::registry::{Artefact, PRODUCTION, Registry};
 use habitus_engine::domain::{AsOf, EventRules, Fingerprint, History};
-use habitus_engine::training::{Population, Sampler, TrainingSettings};
+use habitus_engine::training::{Customers, Population, Sampler, TrainError, TrainingSettings};
 use std::path::{Path, PathBuf};
 
 /// How a log is read and what is asked of it.
@@ -88,14 +88,66 @@ impl LogInput<'_> {
     }
 }
 
-/// The customers that training looks at.
+/// The customers that heads are learned from.
 pub struct Drawn {
     pub histories: Vec<History>,
     pub population: Population,
     pub validation: Validation,
 }
 
-/// Draws the customers of a log that training looks at, and accounts for its rows on the way.
+/// Everybody in a log: the histories drawn of it, where those are all, and otherwise the log, part by
+/// part. The order of customers then depends on their number alone, never on the memory at hand.
+pub enum Everybody<'a> {
+    Drawn(&'a [History]),
+    Log(Box<Log>, AsOf),
+}
+
+impl<'a> Everybody<'a> {
+    /// Lets go of the log where the histories are all.
+    pub fn of(
+        log: Log,
+        histories: &'a [History],
+        population: &Population,
+        as_of: AsOf,
+    ) -> Everybody<'a> {
+        if population.n_sampled == population.n_customers {
+            Everybody::Drawn(histories)
+        } else {
+            Everybody::Log(Box::new(log), as_of)
+        }
+    }
+}
+
+impl Customers for Everybody<'_> {
+    fn each(
+        &self,
+        see: &mut dyn FnMut(&[History]) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        match self {
+            Everybody::Drawn(histories) => see(histories),
+            Everybody::Log(log, as_of) => log
+                .each_part(*as_of, |part| part.histories, |_, histories| Ok(see(&histories)?))
+                .map_err(|Stopped(error)| error),
+        }
+    }
+}
+
+/// Why a walk through a log stopped.
+struct Stopped(TrainError);
+
+impl From<TrainError> for Stopped {
+    fn from(error: TrainError) -> Stopped {
+        Stopped(error)
+    }
+}
+
+impl From<IngestError> for Stopped {
+    fn from(error: IngestError) -> Stopped {
+        Stopped(TrainError::Unreadable(format!("{:#}", anyhow::Error::from(error))))
+    }
+}
+
+/// Draws the customers of a log that heads are learned from, and accounts for its rows on the way.
 pub fn draw(
     log: &Log,
     as_of: AsOf,

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod cluster;
 mod demo;
 mod example;
 mod exit;
@@ -54,6 +55,8 @@ enum Command {
     Score(score::Score),
     /// Write the feature matrix, before transforms, to a file
     Features(features::Features),
+    /// Learn clusters of any matrix of numbers in Parquet, without a model version
+    Cluster(cluster::Cluster),
     /// Answer over gRPC
     Serve(serve::Serve),
     /// Train a version again from its manifest and compare every part
@@ -89,6 +92,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Train(command) => command.run(global),
         Command::Score(command) => command.run(global),
         Command::Features(command) => command.run(global),
+        Command::Cluster(command) => command.run(global),
         Command::Serve(command) => command.run(global),
         Command::Verify(command) => command.run(global),
         Command::Models(command) => command.run(global),

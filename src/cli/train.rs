@@ -1,7 +1,7 @@
 //! `habitus train`: a log becomes a model version.
 
 use super::Global;
-use super::input::{self, Drawn, LogChoice, LogInput, MemoryChoice};
+use super::input::{self, Drawn, Everybody, LogChoice, LogInput, MemoryChoice};
 use super::progress::Progress;
 use crate::clock;
 use crate::config::{Config, Overrides};
@@ -65,6 +65,7 @@ impl Train {
             models: self.models.clone(),
             listen: None,
             memory_mb: self.memory.memory_mb,
+            segments: toml::Table::new(),
         };
         let config = Config::load(Some(&self.config), &overrides)?;
         let task = Task {
@@ -124,7 +125,6 @@ impl Task<'_> {
         let (log, as_of) = input.read(global)?;
         let Drawn { histories, population, validation } =
             input::draw(&log, as_of, settings, global)?;
-        drop(log);
 
         let account = validation.without_text().account;
         let columns = (&config.columns, &config.customers);
@@ -136,8 +136,16 @@ impl Task<'_> {
         let reference = origin.as_ref().map(reference_to);
         let predecessor = predecessor(&origin, &reference);
         let progress = Progress::stages(global.quiet);
-        let input = Input { histories: &histories, population: &population, as_of, predecessor };
+        let everybody = Everybody::of(log, &histories, &population, as_of);
+        let input = Input {
+            histories: &histories,
+            everybody: &everybody,
+            population: &population,
+            as_of,
+            predecessor,
+        };
         let trained = training::train(&input, settings, &|stage| progress.stage(stage))?;
+        drop(everybody);
         for note in &trained.evaluation.notes {
             tracing::warn!("{note}");
         }

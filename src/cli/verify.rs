@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::exit::Refusal;
-use super::input::{self, Drawn, LogChoice, LogInput, ModelChoice};
+use super::input::{self, Drawn, Everybody, LogChoice, LogInput, ModelChoice};
 use super::progress::Progress;
 use crate::config::{Config, Overrides};
 use crate::registry::{Difference, Examined, Registry};
@@ -60,8 +60,10 @@ impl Verify {
                 }
             });
         let progress = Progress::stages(global.quiet);
+        let everybody = Everybody::of(log, &histories, &population, sealed.as_of);
         let input = Input {
             histories: &histories,
+            everybody: &everybody,
             population: &population,
             as_of: sealed.as_of,
             predecessor,

@@ -39,6 +39,8 @@ pub struct Overrides {
     pub models: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
     pub memory_mb: Option<u64>,
+    /// Keys of `[segments]`, checked as if a file had them.
+    pub segments: toml::Table,
 }
 
 /// Why there are no settings.
@@ -88,6 +90,8 @@ impl Config {
         for (variable, value) in &environment {
             merge(&mut merged, variable_as_table(variable, value));
         }
+        let flags = toml::Value::Table(overrides.segments.clone());
+        merge(&mut merged, toml::Table::from_iter([("segments".to_owned(), flags)]));
         let raw = serde_path_to_error::deserialize(toml::Value::Table(merged));
         let raw: RawConfig = raw.map_err(|error| {
             let key = error.path().to_string();
@@ -182,6 +186,8 @@ mod tests {
     fn the_defaults_are_possible() {
         let config = load("").unwrap();
         assert_eq!(config.training.horizon_days, 90);
+        assert_eq!(config.training.noise_quantile, 0.01);
+        assert_eq!(load("[segments]\nnoise_quantile = 0").unwrap().training.noise_quantile, 0.0);
         assert!(config.listen.ip().is_loopback());
         assert!(config.training.spec.0.len() <= 12);
     }
@@ -200,6 +206,9 @@ mod tests {
             ("[segments]\nk = { min = 5, max = 2 }", "segments.k"),
             ("[segments]\nfeatures = ['shoe_size']", "segments.features"),
             ("[segments]\ntol = nan", "segments.tol"),
+            ("[segments]\nnoise_quantile = 0.5", "segments.noise_quantile"),
+            ("[segments]\nnoise_quantile = -0.01", "segments.noise_quantile"),
+            ("[segments]\nnoise_quantile = nan", "segments.noise_quantile"),
             ("[features]\npack = 'none'", "features"),
             ("surprise = 1", "surprise"),
             (

@@ -8,6 +8,8 @@ use habitus_engine::domain::{
     Zone,
 };
 use habitus_engine::features::{Aggregate, Feature, FeatureSpec, SpecError, purchases};
+use habitus_engine::models::Engine;
+use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{GateParams, TrainingSettings};
 use habitus_engine::version::{ChurnIs, Eligibility};
@@ -71,6 +73,10 @@ struct RawMemory {
 #[serde(deny_unknown_fields)]
 struct RawSegments {
     family: Family,
+    engine: Engine,
+    covariance: CovarianceType,
+    init: Init,
+    mini_batch: Option<usize>,
     k: RawK,
     features: Vec<String>,
     small_below: u64,
@@ -79,6 +85,7 @@ struct RawSegments {
     max_iter: u32,
     tol: f64,
     reg_covar: f64,
+    noise_quantile: f64,
     warm_start: bool,
 }
 
@@ -157,6 +164,7 @@ impl RawConfig {
         })?;
         let spec = self.features.spec()?;
         let segmentation = self.segments.params()?;
+        let noise_quantile = self.segments.noise_quantile()?;
         check_columns(&spec, &self.data)?;
         check_attributes(&spec, &self.customers)?;
         let churn_is = self.model.churn;
@@ -205,6 +213,7 @@ impl RawConfig {
                 segmentation,
                 segment_features: self.segments.features,
                 small_below: self.segments.small_below,
+                noise_quantile,
                 segment_names: self.segments.names,
                 max_customers,
                 churn_is,
@@ -356,8 +365,24 @@ impl RawSegments {
                 format!("{value} is not possible; 1 to 100000 are")
             })?;
         }
+        refuse(self.mini_batch == Some(0), "segments.mini_batch", || {
+            "no row is not possible; leave it out for all".to_owned()
+        })?;
+        // What a setting says must not be passed over in silence.
+        let mixture = self.family == Family::GaussianMixture;
+        let full = self.covariance == CovarianceType::Full;
+        refuse(mixture && self.mini_batch.is_some(), "segments.mini_batch", || {
+            "mixtures look at all rows; it is for k-means".to_owned()
+        })?;
+        refuse(mixture && self.engine == Engine::Linfa && !full, "segments.engine", || {
+            "linfa fits full covariances alone".to_owned()
+        })?;
         Ok(SegmentationParams {
             family: self.family,
+            engine: self.engine,
+            covariance: self.covariance,
+            init: self.init,
+            mini_batch: self.mini_batch,
             k_min,
             k_max,
             n_init: self.n_init,
@@ -366,6 +391,15 @@ impl RawSegments {
             reg_covar: self.reg_covar,
             warm_start: self.warm_start,
         })
+    }
+
+    fn noise_quantile(&self) -> Result<f64, ConfigError> {
+        let quantile = self.noise_quantile;
+        // From a half on the usual customer would be noise.
+        refuse(!(0.0..0.5).contains(&quantile), "segments.noise_quantile", || {
+            format!("{quantile} is not possible; 0 to below 0.5 are")
+        })?;
+        Ok(quantile)
     }
 }
 

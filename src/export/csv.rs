@@ -1,7 +1,8 @@
 //! Comma-separated values with a header.
 //!
 //! A null is an empty field, as is an empty text: this format cannot tell them apart. Floats are
-//! written with the fewest digits that read back as the same number, never with an exponent.
+//! written with the fewest digits that read back as the same number, never with an exponent, and
+//! booleans as `true` and `false`.
 
 use super::{Column, Schema};
 use ::csv::{Writer, WriterBuilder};
@@ -13,7 +14,7 @@ const BUFFER_BYTES: usize = 1 << 16;
 
 pub(super) struct CsvTable {
     writer: Writer<File>,
-    /// Where numbers are spelled, kept so that a cell costs no allocation.
+    /// Where numbers and booleans are spelled, kept so that a cell costs no allocation.
     scratch: String,
 }
 
@@ -31,6 +32,7 @@ impl CsvTable {
                     Column::Text(values) => values[row].as_deref().unwrap_or_default(),
                     Column::Float(values) => spelled(values[row], &mut self.scratch),
                     Column::Integer(values) => spelled(values[row], &mut self.scratch),
+                    Column::Boolean(values) => spelled(values[row], &mut self.scratch),
                 };
                 self.writer.write_field(field)?;
             }
@@ -45,12 +47,12 @@ impl CsvTable {
     }
 }
 
-/// A number in the shortest spelling that reads back as the same one.
-fn spelled(number: Option<impl Display>, scratch: &mut String) -> &str {
+/// A value in the shortest spelling that reads back as the same one.
+fn spelled(value: Option<impl Display>, scratch: &mut String) -> &str {
     scratch.clear();
-    if let Some(number) = number {
+    if let Some(value) = value {
         // Writing into a string cannot fail.
-        let _ = write!(scratch, "{number}");
+        let _ = write!(scratch, "{value}");
     }
     scratch
 }

@@ -47,6 +47,7 @@ impl Serialize for Row<'_> {
                 Column::Text(values) => object.serialize_entry(name, &values[self.row])?,
                 Column::Float(values) => object.serialize_entry(name, &values[self.row])?,
                 Column::Integer(values) => object.serialize_entry(name, &values[self.row])?,
+                Column::Boolean(values) => object.serialize_entry(name, &values[self.row])?,
             }
         }
         object.end()

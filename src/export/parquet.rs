@@ -50,6 +50,7 @@ fn data_type(kind: ColumnKind) -> DataType {
         ColumnKind::Text => DataType::String,
         ColumnKind::Float => DataType::Float64,
         ColumnKind::Integer => DataType::Int64,
+        ColumnKind::Boolean => DataType::Boolean,
     }
 }
 
@@ -59,5 +60,6 @@ fn series(name: &str, column: &Column) -> Series {
         Column::Text(values) => Series::new(name, values.as_slice()),
         Column::Float(values) => Series::new(name, values.as_slice()),
         Column::Integer(values) => Series::new(name, values.as_slice()),
+        Column::Boolean(values) => Series::new(name, values.as_slice()),
     }
 }

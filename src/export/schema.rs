@@ -10,6 +10,7 @@ pub enum ColumnKind {
     Text,
     Float,
     Integer,
+    Boolean,
 }
 
 impl fmt::Display for ColumnKind {
@@ -18,6 +19,7 @@ impl fmt::Display for ColumnKind {
             ColumnKind::Text => "text",
             ColumnKind::Float => "floats",
             ColumnKind::Integer => "integers",
+            ColumnKind::Boolean => "booleans",
         })
     }
 }
@@ -33,6 +35,7 @@ pub enum Column {
     /// Finite numbers only: what is not a number is `None`.
     Float(Vec<Option<f64>>),
     Integer(Vec<Option<i64>>),
+    Boolean(Vec<Option<bool>>),
 }
 
 impl Schema {
@@ -94,6 +97,7 @@ impl Column {
             Column::Text(values) => values.len(),
             Column::Float(values) => values.len(),
             Column::Integer(values) => values.len(),
+            Column::Boolean(values) => values.len(),
         }
     }
 
@@ -102,6 +106,7 @@ impl Column {
             Column::Text(_) => ColumnKind::Text,
             Column::Float(_) => ColumnKind::Float,
             Column::Integer(_) => ColumnKind::Integer,
+            Column::Boolean(_) => ColumnKind::Boolean,
         }
     }
 
@@ -110,7 +115,7 @@ impl Column {
             Column::Float(values) => {
                 values.iter().position(|value| value.is_some_and(|number| !number.is_finite()))
             }
-            Column::Text(_) | Column::Integer(_) => None,
+            Column::Text(_) | Column::Integer(_) | Column::Boolean(_) => None,
         }
     }
 }

@@ -74,6 +74,7 @@ mod tests {
             ("id", ColumnKind::Text),
             ("churn_probability", ColumnKind::Float),
             ("n_orders", ColumnKind::Integer),
+            ("segment_noise", ColumnKind::Boolean),
         ])
     }
 
@@ -83,11 +84,13 @@ mod tests {
                 Column::Text(vec![Some("a,\"b\"".into()), None]),
                 Column::Float(vec![Some(0.1), None]),
                 Column::Integer(vec![Some(-3), None]),
+                Column::Boolean(vec![Some(true), None]),
             ],
             vec![
                 Column::Text(vec![Some("ü\n".into())]),
                 Column::Float(vec![Some(12.0)]),
                 Column::Integer(vec![Some(i64::MAX)]),
+                Column::Boolean(vec![Some(false)]),
             ],
         ]
     }
@@ -114,7 +117,8 @@ mod tests {
         assert_eq!(written(&path), 3);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
-            "id,churn_probability,n_orders\n\"a,\"\"b\"\"\",0.1,-3\n,,\n\"ü\n\",12,9223372036854775807\n"
+            "id,churn_probability,n_orders,segment_noise\n\"a,\"\"b\"\"\",0.1,-3,true\n,,,\n\
+             \"ü\n\",12,9223372036854775807,false\n"
         );
     }
 
@@ -128,9 +132,12 @@ mod tests {
         assert_eq!(
             lines,
             [
-                r#"{"id":"a,\"b\"","churn_probability":0.1,"n_orders":-3}"#,
-                r#"{"id":null,"churn_probability":null,"n_orders":null}"#,
-                r#"{"id":"ü\n","churn_probability":12.0,"n_orders":9223372036854775807}"#,
+                r#"{"id":"a,\"b\"","churn_probability":0.1,"n_orders":-3,"segment_noise":true}"#,
+                r#"{"id":null,"churn_probability":null,"n_orders":null,"segment_noise":null}"#,
+                concat!(
+                    r#"{"id":"ü\n","churn_probability":12.0,"n_orders":9223372036854775807,"#,
+                    r#""segment_noise":false}"#
+                ),
             ]
         );
     }
@@ -143,18 +150,20 @@ mod tests {
         let frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
         let names: Vec<&str> =
             frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
-        assert_eq!(names, ["id", "churn_probability", "n_orders"]);
+        assert_eq!(names, ["id", "churn_probability", "n_orders", "segment_noise"]);
         let ids = frame.column("id").unwrap().str().unwrap();
         let churn = frame.column("churn_probability").unwrap().f64().unwrap();
         let orders = frame.column("n_orders").unwrap().i64().unwrap();
-        let rows: Vec<_> =
-            (0..3).map(|row| (ids.get(row), churn.get(row), orders.get(row))).collect();
+        let noise = frame.column("segment_noise").unwrap().bool().unwrap();
+        let rows: Vec<_> = (0..3)
+            .map(|row| (ids.get(row), churn.get(row), orders.get(row), noise.get(row)))
+            .collect();
         assert_eq!(
             rows,
             [
-                (Some("a,\"b\""), Some(0.1), Some(-3)),
-                (None, None, None),
-                (Some("ü\n"), Some(12.0), Some(i64::MAX)),
+                (Some("a,\"b\""), Some(0.1), Some(-3), Some(true)),
+                (None, None, None, None),
+                (Some("ü\n"), Some(12.0), Some(i64::MAX), Some(false)),
             ]
         );
     }
@@ -167,10 +176,10 @@ mod tests {
             assert_eq!(writer.finish().unwrap(), 0);
         }
         let text = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
-        assert_eq!(text("none.csv"), "id,churn_probability,n_orders\n");
+        assert_eq!(text("none.csv"), "id,churn_probability,n_orders,segment_noise\n");
         assert_eq!(text("none.ndjson"), "");
         let file = File::open(directory.path().join("none.parquet")).unwrap();
-        assert_eq!(ParquetReader::new(file).finish().unwrap().shape(), (0, 3));
+        assert_eq!(ParquetReader::new(file).finish().unwrap().shape(), (0, 4));
     }
 
     #[test]
@@ -216,7 +225,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("scores.csv");
         let mut writer = TableWriter::create(&path, schema()).unwrap();
-        assert!(matches!(writer.write(vec![]), Err(ExportError::ColumnCount { got: 0, need: 3 })));
+        assert!(matches!(writer.write(vec![]), Err(ExportError::ColumnCount { got: 0, need: 4 })));
         let [batch, _] = batches();
         writer.write(batch).unwrap();
         assert_eq!(writer.finish().unwrap(), 2);

@@ -40,4 +40,12 @@ pub enum IngestError {
          in the type {found}, which is no text, number or time"
     )]
     ColumnType { file: String, field: &'static str, column: String, found: String },
+    #[error("`{file}` has no row")]
+    NoRows { file: String },
+    #[error("`{file}` has no column of numbers; its columns are: {}", .present.join(", "))]
+    NoNumbers { file: String, present: Vec<String> },
+    #[error("`{file}` has the column `{column}` in the type {found}, which is no number")]
+    NotNumeric { file: String, column: String, found: String },
+    #[error("`{file}`: row {row} of the column `{column}` is not finite, or too large")]
+    NotFinite { file: String, column: String, row: u64 },
 }

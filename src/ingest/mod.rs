@@ -6,6 +6,9 @@
 //! memory or on disk, until it becomes histories, and `report` counts the rest.
 //! A bad row is counted and never fatal; a file that is no log at all stops the run.
 //!
+//! `parquet_matrix` stands apart: it reads a file of numbers, which is no log, for the clustering of
+//! whatever its rows are.
+//!
 //! What is absent: a clock (the caller passes `now`), and anything that looks at a customer. The
 //! rules that shape events and histories belong to the engine, so that streamed events pass the
 //! same functions as the rows read here.
@@ -22,6 +25,7 @@ mod memory;
 mod ndjson_log;
 mod parquet_cells;
 mod parquet_log;
+mod parquet_matrix;
 mod partitions;
 mod report;
 mod source;
@@ -34,6 +38,7 @@ pub use customers::{
 pub use error::IngestError;
 pub use log::{Log, Part, Span};
 pub use memory::Memory;
+pub use parquet_matrix::{ID_COLUMN, MatrixColumn, MatrixReading, ParquetMatrix};
 pub use partitions::N_PARTS;
 pub use report::{
     Account, Example, HistoryCounts, IngestReport, RowCounts, ShapeCounts, Validation,

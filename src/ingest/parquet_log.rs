@@ -7,18 +7,19 @@ use super::{Columns, Example, IngestError, excerpt};
 use csv::ByteRecord;
 use habitus_engine::domain::RawValue;
 use polars::prelude::{
-    ArrowDataType, DataType, FileMetadata, FileMetadataRef, ParallelStrategy, ParquetReader,
-    PolarsError, PolarsResult, SerReader,
+    ArrowDataType, DataFrame, DataType, FileMetadata, FileMetadataRef, Float64Chunked,
+    ParallelStrategy, ParquetReader, PolarsError, PolarsResult, SerReader,
 };
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufReader};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 /// How many rows are decoded at once.
-const WINDOW_ROWS: usize = 1 << 17;
+pub(super) const WINDOW_ROWS: usize = 1 << 17;
 
 /// Reads one file into the collector.
 ///
@@ -99,6 +100,11 @@ impl Table {
         Ok(Table { file, n_bytes, windows: windows(metadata), input, n_rows, columns })
     }
 
+    /// Every column by its name, in the order of the file.
+    pub(super) fn columns(&self) -> &[(String, ArrowDataType)] {
+        &self.columns
+    }
+
     /// The names of all columns.
     pub(super) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|(name, _)| name.clone()).collect()
@@ -134,6 +140,24 @@ impl Table {
         names: &[String],
     ) -> Result<Vec<Cells>, IngestError> {
         window.cells(&self.input, names).map_err(broken(&self.file))
+    }
+
+    /// The named columns in one window, whose types must be those of numbers.
+    ///
+    /// # Errors
+    /// [`IngestError::Parquet`].
+    pub(super) fn numbers(
+        &self,
+        window: &Window,
+        names: &[String],
+    ) -> Result<Vec<Float64Chunked>, IngestError> {
+        let columns = window.numbers(&self.input, names).map_err(broken(&self.file))?;
+        // A damaged file may hold fewer rows than it says.
+        if columns.iter().any(|column| column.len() != window.length) {
+            let source = io::Error::other("a column has fewer rows than its row group");
+            return Err(IngestError::Parquet { file: self.file.clone(), source });
+        }
+        Ok(columns)
     }
 
     /// One row of a window, to be shown.
@@ -183,16 +207,27 @@ fn windows(mut metadata: FileMetadata) -> Vec<Window> {
 }
 
 impl Window {
+    /// Its rows, counted from 0 over the file.
+    pub(super) fn rows(&self) -> Range<usize> {
+        let start = self.first_row as usize - 1;
+        start..start + self.length
+    }
+
+    /// Those of its rows that are among these of the file; `None` where there is none.
+    pub(super) fn part(&self, rows: &Range<usize>) -> Option<Window> {
+        let own = self.rows();
+        let (from, to) = (own.start.max(rows.start), own.end.min(rows.end));
+        (from < to).then(|| Window {
+            metadata: Arc::clone(&self.metadata),
+            start: self.start + (from - own.start),
+            length: to - from,
+            first_row: from as u64 + 1,
+        })
+    }
+
     /// The named columns.
     fn cells(&self, input: &File, names: &[String]) -> PolarsResult<Vec<Cells>> {
-        // The file is mapped; a buffer would only be in the way. Decoding on this thread keeps polars
-        // from starting a pool of its own beside ours.
-        let mut reader = ParquetReader::new(BufReader::with_capacity(0, input))
-            .read_parallel(ParallelStrategy::None)
-            .with_columns(Some(names.to_vec()))
-            .with_slice(Some((self.start, self.length)));
-        reader.set_metadata(Arc::clone(&self.metadata));
-        let frame = reader.finish()?;
+        let frame = self.frame(input, names)?;
         let cells = |name: &String| {
             let series = frame.column(name)?.as_materialized_series();
             // Truth values come as far as here only where they are wanted, and then as words.
@@ -202,6 +237,28 @@ impl Window {
             }
         };
         names.iter().map(cells).collect()
+    }
+
+    /// The named columns as the nearest numbers of 64 bits.
+    fn numbers(&self, input: &File, names: &[String]) -> PolarsResult<Vec<Float64Chunked>> {
+        let frame = self.frame(input, names)?;
+        let numbers = |name: &String| -> PolarsResult<Float64Chunked> {
+            let series = frame.column(name)?.as_materialized_series();
+            Ok(series.cast(&DataType::Float64)?.f64()?.clone())
+        };
+        names.iter().map(numbers).collect()
+    }
+
+    /// The named columns, decoded.
+    fn frame(&self, input: &File, names: &[String]) -> PolarsResult<DataFrame> {
+        // The file is mapped; a buffer would only be in the way. Decoding on this thread keeps polars
+        // from starting a pool of its own beside ours.
+        let mut reader = ParquetReader::new(BufReader::with_capacity(0, input))
+            .read_parallel(ParallelStrategy::None)
+            .with_columns(Some(names.to_vec()))
+            .with_slice(Some((self.start, self.length)));
+        reader.set_metadata(Arc::clone(&self.metadata));
+        reader.finish()
     }
 }
 

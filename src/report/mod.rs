@@ -8,4 +8,4 @@ mod version;
 pub use diff::VersionDiff;
 pub use lineage::{gate, lineage};
 pub use table::{Table, money, number, percent};
-pub use version::{replacements, segment_table, training_report, trial_tables};
+pub use version::{noise, replacements, segment_table, training_report, trial_tables};

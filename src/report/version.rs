@@ -2,9 +2,10 @@
 
 use super::table::{Table, money, number, percent};
 use habitus_engine::domain::Currency;
+use habitus_engine::models::density::REACHABILITY_QUANTILES;
 use habitus_engine::segments::Segment;
 use habitus_engine::training::{ChurnMetrics, Evaluation, Trained, Trial, ValueMetrics};
-use habitus_engine::version::{ModelVersion, Replaced};
+use habitus_engine::version::{ModelVersion, NoiseLevel, Replaced};
 use std::fmt::Write;
 
 /// One line per segment.
@@ -136,9 +137,13 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     report += "Purchase days, days since the last and spend of a purchase day are medians; LTV and \
                churn are means.\n\n### How many\n\n";
     report += &selection_table(evaluation).to_string();
+    if let Some(noise) = noise(version) {
+        push_line(&mut report, &format!("\n- noise: {noise}"));
+    }
     for note in version.segment.clusters().iter().flat_map(|c| &c.diagnostics.notes) {
         push_line(&mut report, &format!("\n- {note}"));
     }
+    push_line(&mut report, &format!("\n### Density\n\n{}", density_lines(evaluation)));
     if let Some(lineage) = super::lineage(version) {
         push_line(&mut report, &format!("\n### Where from\n\n{lineage}"));
     }
@@ -153,6 +158,44 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     }
     push_line(&mut report, &format!("\n## Rows\n\n```text\n{rows}\n```"));
     report
+}
+
+/// Whether the customers have clusters of their own, whatever the segments say.
+fn density_lines(evaluation: &Evaluation) -> String {
+    let Some(density) = &evaluation.segments.density else {
+        return "Nothing can be said: segments are tiers, the customers are too few for the number of \
+                features, or nearly all of them coincide."
+            .to_owned();
+    };
+    let clusters = match density.n_clusters {
+        0 => "no cluster".to_owned(),
+        1 => format!("1 cluster, of {} of the rows", percent(density.largest_share)),
+        n => format!("{n} clusters, the largest of {} of the rows", percent(density.largest_share)),
+    };
+    let agreement = density.adjusted_rand.map_or_else(
+        || "agreement with the segments is undefined under two clusters".to_owned(),
+        |index| format!("agreement with the segments (adjusted Rand) {index:.2}"),
+    );
+    let valleys = match density.n_valleys {
+        1 => "1 valley, so no wall parts the customers".to_owned(),
+        n => format!("{n} valleys"),
+    };
+    let quantiles: Vec<String> = REACHABILITY_QUANTILES
+        .iter()
+        .zip(&density.reachability)
+        .map(|(q, distance)| format!("{distance:.2} ({q})"))
+        .collect();
+    format!(
+        "- DBSCAN ({} sampled rows, {} neighbours within {:.2}): {clusters}; {} noise; \
+         {agreement}.\n- OPTICS: {valleys}; reachability at its quantiles {}.\n\nNothing is served \
+         from this. Noise here is who lies in no dense region, not who is flagged by \
+         `segment_noise`.",
+        density.n_rows,
+        density.min_points,
+        density.eps,
+        percent(density.noise_share),
+        quantiles.join(", "),
+    )
 }
 
 /// When the heads were fitted, and what their answers speak of.
@@ -179,6 +222,13 @@ fn heads_line(evaluation: &Evaluation) -> String {
             ""
         },
     )
+}
+
+/// From where on a customer is unlike those that the segments were learned from; `None` where
+/// nothing tells.
+pub fn noise(version: &ModelVersion) -> Option<String> {
+    let NoiseLevel { quantile, log_density } = version.segment.noise()?;
+    Some(format!("log-density below {log_density:.1} (the {quantile} quantile)"))
 }
 
 /// The heads that gave way to a baseline, and why; a line each.

@@ -73,6 +73,7 @@ fn segment_head(answer: &Answer<SegmentAnswer>) -> pb::SegmentHead {
         probability: given.and_then(|segment| segment.probability),
         tier: given.map(|segment| segment.tier.to_owned()).unwrap_or_default(),
         rfm: given.map(|segment| segment.rfm.to_string()).unwrap_or_default(),
+        noise: given.and_then(|segment| segment.noise),
     }
 }
 

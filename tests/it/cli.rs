@@ -1,6 +1,7 @@
 //! The command line as scripts use it: outputs, exit codes, and nothing half-written.
 
 mod bad_input;
+mod cluster;
 mod customers;
 mod gate;
 mod memory;

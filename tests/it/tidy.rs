@@ -32,6 +32,7 @@ const PACKAGES: [Package; 2] = [
         layers: &[
             &["domain"],
             &["matrix", "simulation"],
+            &["kernels"],
             &["features", "models"],
             &["segments"],
             &["version"],

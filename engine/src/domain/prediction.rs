@@ -94,6 +94,10 @@ pub struct SegmentAnswer {
     pub cluster: usize,
     /// The mixture's responsibility, in `[0, 1]`; absent for k-means, which has no probabilities.
     pub probability: Option<f64>,
+    /// Whether the customer is less dense under the mixture than the level frozen in the version,
+    /// and so unlike those that the segments were learned from; absent for k-means and tiers, which
+    /// have no densities.
+    pub noise: Option<bool>,
     /// `A`, `B` or `C` by total spend, at thresholds frozen in the version.
     pub tier: &'static str,
     /// At thresholds frozen in the version.

@@ -28,6 +28,13 @@ impl Seed {
         super::history::finish(hash ^ self.0)
     }
 
+    /// A number in `[0, 1)` for one thing of many, the same in whatever order they are asked about.
+    pub fn uniform(self, index: u64) -> f64 {
+        // The golden ratio's multiples lie far apart, as SplitMix64 has them.
+        let spread = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (self.hash(spread) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
     /// The generator that starts from this seed.
     pub fn rng(self) -> Xoshiro256Plus {
         Xoshiro256Plus::seed_from_u64(self.0)

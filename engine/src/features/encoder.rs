@@ -3,11 +3,15 @@
 use super::{Feature, FeatureSpec, Transform};
 use crate::matrix::{FeatureMatrix, ScaledMatrix, quantile};
 use ndarray::Array2;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The quantiles to which winsorizing clamps.
 const WINSOR: (f64, f64) = (0.01, 0.99);
+
+/// Rows that a thread encodes before it looks for others.
+const ROWS_AT_ONCE: usize = 1_024;
 
 /// The encoders of the columns that a model uses, which may be fewer than the spec's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -159,8 +163,19 @@ impl Encoder {
 
     /// Encodes raw rows for clustering, each as [`Encoder::scaled_row`] would.
     pub fn scaled(&self, matrix: &FeatureMatrix) -> ScaledMatrix {
-        let values = matrix.rows().flat_map(|raw| self.scaled_row(raw)).collect();
-        ScaledMatrix::new(self.width(), values)
+        let (from, to) = (matrix.names().len(), self.width());
+        let mut values = vec![0.0; matrix.n_rows() * to];
+        values
+            .par_chunks_mut(ROWS_AT_ONCE * to)
+            .zip(matrix.values().par_chunks(ROWS_AT_ONCE * from))
+            .for_each(|(scaled, raw)| {
+                for (scaled, raw) in scaled.chunks_exact_mut(to).zip(raw.chunks_exact(from)) {
+                    for (column, value) in self.columns.iter().zip(scaled) {
+                        *value = column.encode(raw[column.feature]) as f32;
+                    }
+                }
+            });
+        ScaledMatrix::new(to, values)
     }
 
     /// Encodes raw rows into `(n_customers, width)`.

@@ -5,27 +5,30 @@
 //! the library cannot orphan a saved model.
 
 pub mod churn;
+pub mod density;
 pub mod gmm;
 pub mod kmeans;
 pub mod linear;
 pub mod selection;
 mod silhouette;
+mod survey;
 pub mod value;
 
 pub use silhouette::silhouette;
 
 use crate::domain::Seed;
-use crate::matrix::ScaledMatrix;
+use crate::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix, SourceError};
 use gmm::GaussianMixture;
 use kmeans::KMeans;
 use ndarray::Array2;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Checked hyperparameters that can learn from an input.
 pub trait Estimator {
     /// What it learns from.
-    type Input: ?Sized;
+    type Input<'a>: ?Sized;
     /// What it learns.
     type Fitted;
 
@@ -33,7 +36,17 @@ pub trait Estimator {
     ///
     /// # Errors
     /// [`FitError`] where the input does not determine a model.
-    fn fit(&self, input: &Self::Input, seed: Seed) -> Result<Fit<Self::Fitted>, FitError>;
+    fn fit(&self, input: &Self::Input<'_>, seed: Seed) -> Result<Fit<Self::Fitted>, FitError>;
+}
+
+/// Whose code fits clusters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    #[default]
+    Habitus,
+    /// linfa-clustering, slower: a reference to compare with.
+    Linfa,
 }
 
 /// A fitted model and how the fit went.
@@ -61,12 +74,16 @@ pub struct Diagnostics {
 /// Why no model was learned.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FitError {
-    #[error("row {row} holds a value that is not finite")]
+    #[error("row {row} holds a value that is not finite, or larger than 1e15")]
     NotFinite { row: usize },
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error("{got} rows are too few; {need} are needed")]
     TooFewRows { got: usize, need: usize },
     #[error("{need} clusters were asked for, but only {got} distinct rows exist")]
     TooFewDistinctRows { got: usize, need: usize },
+    #[error("what was to be started from does not fit rows of {n_features} features")]
+    Start { n_features: usize },
     #[error("all rows have the same label")]
     OneClass,
     #[error(
@@ -83,19 +100,40 @@ pub struct Membership {
     pub cluster: usize,
     /// The responsibility of that cluster, where the family has probabilities.
     pub probability: Option<f64>,
+    /// The logarithm of the row's density, where the family has one.
+    pub log_density: Option<f64>,
 }
 
 /// A fitted model that says where a row belongs.
-pub trait Segmenter {
+pub trait Segmenter: Sync {
     /// Number of clusters.
     fn n_clusters(&self) -> usize;
 
     /// Assigns one scaled row of `(n_features,)`.
     fn assign(&self, row: &[f32]) -> Membership;
 
-    /// Assigns every row, each as [`Segmenter::assign`] would.
+    /// Assigns the rows of `(n_rows, n_features)`, each as [`Segmenter::assign`] would.
+    fn assign_rows(&self, rows: &[f32], n_features: usize) -> Vec<Membership>;
+
+    /// Assigns every row of a matrix.
     fn assign_all(&self, rows: &ScaledMatrix) -> Vec<Membership> {
-        rows.rows().map(|row| self.assign(row)).collect()
+        let width = CHUNK_ROWS * rows.n_features();
+        let chunks = rows.values().par_chunks(width);
+        chunks.flat_map_iter(|chunk| self.assign_rows(chunk, rows.n_features())).collect()
+    }
+
+    /// Assigns every row of a source.
+    ///
+    /// # Errors
+    /// [`SourceError`] where rows cannot be read.
+    fn assign_source(&self, source: &dyn RowSource) -> Result<Vec<Membership>, SourceError> {
+        let chunks: Vec<Vec<Membership>> = (0..source.n_chunks())
+            .into_par_iter()
+            .map_init(Vec::new, |buffer, index| {
+                Ok(self.assign_rows(source.chunk(index, buffer)?, source.n_features()))
+            })
+            .collect::<Result<_, SourceError>>()?;
+        Ok(chunks.concat())
     }
 }
 
@@ -132,24 +170,27 @@ impl Segmenter for SegmentModel {
             SegmentModel::GaussianMixture(model) => model.assign(row),
         }
     }
-}
 
-/// Refuses a matrix with a value that is not finite, naming its row.
-fn check_finite(rows: &ScaledMatrix) -> Result<(), FitError> {
-    match rows.rows().position(|row| row.iter().any(|value| !value.is_finite())) {
-        Some(row) => Err(FitError::NotFinite { row }),
-        None => Ok(()),
+    fn assign_rows(&self, rows: &[f32], n_features: usize) -> Vec<Membership> {
+        match self {
+            SegmentModel::KMeans(model) => model.assign_rows(rows, n_features),
+            SegmentModel::GaussianMixture(model) => model.assign_rows(rows, n_features),
+        }
     }
 }
 
-/// Refuses fewer distinct rows than clusters, which no solver survives in a defined way.
-fn check_distinct(rows: &ScaledMatrix, n_clusters: usize) -> Result<(), FitError> {
+/// Refuses fewer distinct rows than clusters, of which no fit is defined.
+fn check_distinct(source: &dyn RowSource, n_clusters: usize) -> Result<(), FitError> {
     let mut distinct = std::collections::HashSet::new();
-    for row in rows.rows() {
-        // Adding zero makes both zeros one.
-        distinct.insert(row.iter().map(|value| (value + 0.0).to_bits()).collect::<Vec<u32>>());
-        if distinct.len() >= n_clusters {
-            return Ok(());
+    let mut buffer = Vec::new();
+    for index in 0..source.n_chunks() {
+        let rows = source.chunk(index, &mut buffer)?;
+        for row in rows.chunks_exact(source.n_features()) {
+            // Adding zero makes both zeros one.
+            distinct.insert(row.iter().map(|value| (value + 0.0).to_bits()).collect::<Vec<u32>>());
+            if distinct.len() >= n_clusters {
+                return Ok(());
+            }
         }
     }
     Err(FitError::TooFewDistinctRows { got: distinct.len(), need: n_clusters })
@@ -157,15 +198,20 @@ fn check_distinct(rows: &ScaledMatrix, n_clusters: usize) -> Result<(), FitError
 
 /// The means of the rows of each label, `(n_labels, n_features)`; a label without a row is refused.
 fn group_means(
-    rows: &ScaledMatrix,
+    source: &dyn RowSource,
     labels: &[usize],
     n_labels: usize,
 ) -> Result<Vec<Vec<f64>>, FitError> {
+    let d = source.n_features();
     let mut sizes = vec![0.0; n_labels];
-    let mut means = vec![vec![0.0; rows.n_features()]; n_labels];
-    for (row, &label) in rows.rows().zip(labels) {
-        sizes[label] += 1.0;
-        means[label].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+    let mut means = vec![vec![0.0; d]; n_labels];
+    let mut buffer = Vec::new();
+    for (index, labels) in labels.chunks(CHUNK_ROWS).enumerate() {
+        let rows = source.chunk(index, &mut buffer)?;
+        for (row, &label) in rows.chunks_exact(d).zip(labels) {
+            sizes[label] += 1.0;
+            means[label].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
     }
     let n_used = sizes.iter().filter(|&&size| size > 0.0).count();
     if n_used < n_labels {
@@ -177,11 +223,16 @@ fn group_means(
     Ok(means)
 }
 
-/// The rows as the solvers take them, `(n_rows, n_features)`.
-fn widened(rows: &ScaledMatrix) -> Array2<f64> {
-    let mut wide = Array2::zeros((rows.n_rows(), rows.n_features()));
-    wide.iter_mut().zip(rows.values()).for_each(|(to, from)| *to = f64::from(*from));
-    wide
+/// All rows as linfa's solvers take them, `(n_rows, n_features)`.
+fn widened(source: &dyn RowSource) -> Result<Array2<f64>, FitError> {
+    let mut wide = Array2::zeros((source.n_rows(), source.n_features()));
+    let mut to = wide.iter_mut();
+    let mut buffer = Vec::new();
+    for index in 0..source.n_chunks() {
+        let rows = source.chunk(index, &mut buffer)?;
+        to.by_ref().zip(rows).for_each(|(to, from)| *to = f64::from(*from));
+    }
+    Ok(wide)
 }
 
 /// Clusters from the largest to the smallest, ties by position: an order that does not depend on

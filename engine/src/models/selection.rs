@@ -1,10 +1,11 @@
 //! How many clusters: a fixed number, or the best of a range with the table of all that were tried.
 
-use super::gmm::GmmParams;
+use super::gmm::{CovarianceType, GmmParams, Init};
 use super::kmeans::KMeansParams;
-use super::{Diagnostics, Estimator, FitError, SegmentModel, Segmenter, silhouette};
+use super::{Diagnostics, Engine, Estimator, FitError, SegmentModel, Segmenter, silhouette};
 use crate::domain::Seed;
-use crate::matrix::ScaledMatrix;
+use crate::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix};
+use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
 /// Rows that the silhouette looks at; its cost grows with their square.
@@ -23,6 +24,13 @@ pub enum Family {
 #[serde(deny_unknown_fields)]
 pub struct SegmentationParams {
     pub family: Family,
+    pub engine: Engine,
+    /// Of mixtures.
+    pub covariance: CovarianceType,
+    /// Of mixtures.
+    pub init: Init,
+    /// Of k-means: rows that an iteration looks at, instead of all.
+    pub mini_batch: Option<usize>,
     /// The least and the largest number of clusters; equal where the number is fixed.
     pub k_min: usize,
     pub k_max: usize,
@@ -72,8 +80,8 @@ impl SegmentationParams {
     ///
     /// # Errors
     /// [`FitError`] where no number gives a model; the first failure is told.
-    pub fn select(&self, rows: &ScaledMatrix, seed: Seed) -> Result<Selected, FitError> {
-        self.choose(rows, None, seed)
+    pub fn select(&self, source: &dyn RowSource, seed: Seed) -> Result<Selected, FitError> {
+        self.choose(source, None, seed)
     }
 
     /// Fits only as many clusters as `start` has, from there instead of from random starts.
@@ -82,16 +90,16 @@ impl SegmentationParams {
     /// As [`SegmentationParams::select`].
     pub fn select_from(
         &self,
-        rows: &ScaledMatrix,
+        source: &dyn RowSource,
         start: &Start<'_>,
         seed: Seed,
     ) -> Result<Selected, FitError> {
-        self.choose(rows, Some(start), seed)
+        self.choose(source, Some(start), seed)
     }
 
     fn choose(
         &self,
-        rows: &ScaledMatrix,
+        source: &dyn RowSource,
         start: Option<&Start<'_>>,
         seed: Seed,
     ) -> Result<Selected, FitError> {
@@ -99,11 +107,12 @@ impl SegmentationParams {
             Some(start) => (start.k, start.k),
             None => (self.k_min, self.k_max),
         };
+        let sample = sample(source, SILHOUETTE_SAMPLE, seed.derive("silhouette", 0))?;
         let mut best: Option<(f64, SegmentModel, Diagnostics)> = None;
         let mut table = Vec::new();
         let mut first_failure = None;
         for k in k_min..=k_max {
-            match self.fit_one(k, rows, start, seed) {
+            match self.fit_one(k, source, &sample, start, seed) {
                 Ok((model, candidate)) => {
                     let score = match self.family {
                         Family::GaussianMixture => candidate.bic.map(|bic| -bic),
@@ -142,7 +151,7 @@ impl SegmentationParams {
                 Ok(Selected { model, diagnostics, table })
             }
             None => {
-                Err(first_failure.unwrap_or(FitError::TooFewRows { got: rows.n_rows(), need: 1 }))
+                Err(first_failure.unwrap_or(FitError::TooFewRows { got: source.n_rows(), need: 1 }))
             }
         }
     }
@@ -150,7 +159,8 @@ impl SegmentationParams {
     fn fit_one(
         &self,
         k: usize,
-        rows: &ScaledMatrix,
+        source: &dyn RowSource,
+        sample: &ScaledMatrix,
         start: Option<&Start<'_>>,
         seed: Seed,
     ) -> Result<(SegmentModel, Candidate), FitError> {
@@ -161,10 +171,12 @@ impl SegmentationParams {
                     n_init: self.n_init,
                     max_iter: self.max_iter,
                     tol: self.tol,
+                    engine: self.engine,
+                    mini_batch: self.mini_batch,
                 };
                 let fit = match start {
-                    Some(start) => params.fit_from(rows, start.labels)?,
-                    None => params.fit(rows, seed)?,
+                    Some(start) => params.fit_from(source, start.labels)?,
+                    None => params.fit(source, seed)?,
                 };
                 let inertia = fit.diagnostics.objective;
                 (SegmentModel::KMeans(fit.model), fit.diagnostics, Some(inertia), None)
@@ -176,18 +188,21 @@ impl SegmentationParams {
                     max_iter: self.max_iter,
                     tol: self.tol,
                     reg_covar: self.reg_covar,
+                    covariance: self.covariance,
+                    init: self.init,
+                    engine: self.engine,
                 };
                 let fit = match start {
-                    Some(start) => params.fit_from(rows, start.labels)?,
-                    None => params.fit(rows, seed)?,
+                    Some(start) => params.fit_from(source, start.labels)?,
+                    None => params.fit(source, seed)?,
                 };
-                let bic = fit.model.bic(rows);
+                let bic = fit.model.bic(source.n_rows(), fit.diagnostics.objective);
                 (SegmentModel::GaussianMixture(fit.model), fit.diagnostics, None, Some(bic))
             }
         };
         let labels: Vec<usize> =
-            model.assign_all(rows).iter().map(|membership| membership.cluster).collect();
-        let silhouette = silhouette(rows, &labels, SILHOUETTE_SAMPLE, seed.derive("silhouette", 0));
+            model.assign_all(sample).iter().map(|membership| membership.cluster).collect();
+        let silhouette = silhouette(sample, &labels, sample.n_rows(), seed);
         let candidate = Candidate {
             k,
             inertia,
@@ -198,4 +213,19 @@ impl SegmentationParams {
         };
         Ok((model, candidate))
     }
+}
+
+/// At most `n` rows chosen by the seed without replacement, in their order.
+fn sample(source: &dyn RowSource, n: usize, seed: Seed) -> Result<ScaledMatrix, FitError> {
+    let (n_rows, d) = (source.n_rows(), source.n_features());
+    let mut chosen = index::sample(&mut seed.rng(), n_rows, n.min(n_rows)).into_vec();
+    chosen.sort_unstable();
+    let (mut values, mut buffer) = (Vec::with_capacity(chosen.len() * d), Vec::new());
+    for of_chunk in chosen.chunk_by(|a, b| a / CHUNK_ROWS == b / CHUNK_ROWS) {
+        let rows = source.chunk(of_chunk[0] / CHUNK_ROWS, &mut buffer)?;
+        for row in of_chunk {
+            values.extend_from_slice(&rows[row % CHUNK_ROWS * d..][..d]);
+        }
+    }
+    Ok(ScaledMatrix::new(d, values))
 }

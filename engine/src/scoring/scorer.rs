@@ -114,6 +114,7 @@ impl Scorer {
             name: segment.name.clone(),
             cluster: membership.cluster,
             probability: membership.probability,
+            noise: head.is_noise(&membership),
             tier: bands.tier(life).letter(),
             rfm: bands.rfm(life),
         }
@@ -200,7 +201,9 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
             fits(reads_spec(&clusters.encoder), "segment encoder", "feature spec")?;
             let width = clusters.encoder.width();
             let shaped = match &clusters.model {
-                SegmentModel::KMeans(model) => model.centroids.iter().all(|row| row.len() == width),
+                SegmentModel::KMeans(model) => {
+                    model.centroids().iter().all(|row| row.len() == width)
+                }
                 SegmentModel::GaussianMixture(model) => {
                     model.parameters().means.iter().all(|row| row.len() == width)
                 }

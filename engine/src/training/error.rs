@@ -33,6 +33,8 @@ pub enum TrainError {
         "segments.k: {k} clusters were asked for, but there are only {customers} different customers"
     )]
     TooManyClusters { k: usize, customers: usize },
+    #[error("histories cannot be read: {0}")]
+    Unreadable(String),
     #[error("the segments could not be fitted")]
     Fit(#[source] FitError),
 }

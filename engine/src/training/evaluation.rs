@@ -5,6 +5,7 @@ use super::metrics::{
     auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
 };
 use crate::matrix::{FeatureMatrix, quantile};
+use crate::models::density::DensityDiagnostics;
 use crate::models::selection::Candidate;
 use crate::models::value::IntervalMap;
 use crate::models::{Diagnostics, FitError};
@@ -73,6 +74,10 @@ pub struct SegmentMetrics {
     pub k: usize,
     pub sizes: Vec<u64>,
     pub table: Vec<Candidate>,
+    /// Whether the rows that clusters were learned from have clusters of their own; absent for tiers,
+    /// and where nothing can be said.
+    #[serde(default)]
+    pub density: Option<DensityDiagnostics>,
 }
 
 /// How one feature was distributed over the training customers at the as-of.

@@ -6,11 +6,15 @@ use super::identity::Old;
 use super::train::TrainingSettings;
 use crate::domain::Lifetime;
 use crate::features::Encoder;
-use crate::matrix::FeatureMatrix;
+use crate::matrix::{FeatureMatrix, quantile};
+use crate::models::density::{DensityDiagnostics, density};
 use crate::models::selection::Start;
-use crate::models::{FitError, Segmenter};
+use crate::models::{FitError, Membership, Segmenter};
 use crate::segments::{Bands, Tier};
-use crate::version::{Clusters, SegmentBy};
+use crate::version::{Clusters, NoiseLevel, SegmentBy};
+
+/// Rows that the density diagnostics look at; their cost grows with the square.
+const DENSITY_SAMPLE: usize = 2_000;
 
 /// What segments are made by, and where each customer belongs.
 pub struct Segmented {
@@ -24,7 +28,7 @@ pub struct Segmented {
 /// Tiers by the bands' thresholds.
 pub fn tiers(bands: &Bands, lifetimes: &[Lifetime]) -> Segmented {
     let labels: Vec<usize> = lifetimes.iter().map(|life| bands.tier(life) as usize).collect();
-    Segmented::new(SegmentBy::Tiers, Tier::ALL.len(), labels, Vec::new())
+    Segmented::new(SegmentBy::Tiers, Tier::ALL.len(), labels, Vec::new(), None)
 }
 
 /// Learns scales and clusters from raw rows, on the features that the settings name (all where they
@@ -43,9 +47,9 @@ pub fn clusters(
     let start = old
         .filter(|_| params.warm_start)
         .and_then(Old::start)
-        .filter(|start: &Start<'_>| (params.k_min..=params.k_max).contains(&start.k));
+        .filter(|(k, _)| (params.k_min..=params.k_max).contains(k));
     let selected = match &start {
-        Some(start) => params.select_from(&scaled, start, settings.seed),
+        Some((k, labels)) => params.select_from(&scaled, &Start { k: *k, labels }, settings.seed),
         None => params.select(&scaled, settings.seed),
     };
     let selected = selected.map_err(|error| match error {
@@ -54,8 +58,9 @@ pub fn clusters(
         }
         other => TrainError::Fit(other),
     })?;
-    let labels: Vec<usize> =
-        selected.model.assign_all(&scaled).iter().map(|membership| membership.cluster).collect();
+    let members = selected.model.assign_all(&scaled);
+    let labels: Vec<usize> = members.iter().map(|membership| membership.cluster).collect();
+    let density = density(&scaled, &labels, DENSITY_SAMPLE, settings.seed.derive("density", 0));
     let n_clusters = selected.model.n_clusters();
     let table = selected.table.clone();
     let by = SegmentBy::Clusters(Box::new(Clusters {
@@ -63,8 +68,17 @@ pub fn clusters(
         model: selected.model,
         diagnostics: selected.diagnostics,
         selection: selected.table,
+        noise: noise_level(&members, settings.noise_quantile),
     }));
-    Ok(Segmented::new(by, n_clusters, labels, table))
+    Ok(Segmented::new(by, n_clusters, labels, table, density))
+}
+
+/// The `q`-quantile of the customers' log-densities, where the family has densities.
+fn noise_level(members: &[Membership], q: f64) -> Option<NoiseLevel> {
+    let mut densities: Vec<f64> =
+        members.iter().map(|membership| membership.log_density).collect::<Option<_>>()?;
+    densities.sort_unstable_by(f64::total_cmp);
+    Some(NoiseLevel { quantile: q, log_density: quantile(&densities, q) })
 }
 
 impl Segmented {
@@ -73,10 +87,11 @@ impl Segmented {
         n_clusters: usize,
         labels: Vec<usize>,
         table: Vec<crate::models::selection::Candidate>,
+        density: Option<DensityDiagnostics>,
     ) -> Segmented {
         let mut sizes = vec![0; n_clusters];
         labels.iter().for_each(|&cluster| sizes[cluster] += 1);
-        let metrics = SegmentMetrics { k: n_clusters, sizes, table };
+        let metrics = SegmentMetrics { k: n_clusters, sizes, table, density };
         Segmented { by, n_clusters, labels, metrics }
     }
 }

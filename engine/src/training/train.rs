@@ -2,11 +2,13 @@
 
 use super::evaluation::{ChurnMetrics, Evaluation, FeatureSummary, Trial, ValueMetrics};
 use super::identity::{self, Old};
+use super::roll::{Customers, Roll};
 use super::segment::{self, Segmented};
 use super::stage::{Cuts, Encoded, Lens, Stage};
 use super::{Clock, Population, TrainError, churn, value};
 use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, SegmentId, sha256};
-use crate::features::{Categories, Encoder, FeatureSpec, FeatureTable, Plan, lifetime_or_none};
+use crate::features::{Categories, Encoder, FeatureSpec, Plan};
+use crate::matrix::FeatureMatrix;
 use crate::models::selection::SegmentationParams;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
 use crate::version::{
@@ -30,9 +32,12 @@ pub struct TrainingSettings {
     pub segment_features: Vec<String>,
     /// Fewer customers get value tiers instead of clusters.
     pub small_below: u64,
+    /// Customers less dense than this quantile of the training customers are noise, from 0 to below
+    /// a half; told where the segments' family has densities.
+    pub noise_quantile: f64,
     /// Names by segment id.
     pub segment_names: BTreeMap<String, String>,
-    /// Training looks at a seeded sample of so many customers.
+    /// Heads are learned from a seeded sample of so many customers; segments from all.
     pub max_customers: u64,
     pub churn_is: ChurnIs,
 }
@@ -77,10 +82,13 @@ pub struct Trained {
 }
 
 /// What training is given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
-    /// Those of the population's customers, or of its sample, sorted by customer id.
+    /// Those that heads are learned from: the population's customers, or a sample of them, sorted by
+    /// customer id.
     pub histories: &'a [History],
+    /// Those that segments are learned from: all of them.
+    pub everybody: &'a dyn Customers,
     pub population: &'a Population,
     pub as_of: AsOf,
     /// The version whose segments are taken over. One that cannot be compared is told in a note.
@@ -99,22 +107,25 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let Input { histories, population, as_of, .. } = *input;
     let settings = &settings.resolved(histories);
-    let currency = &settings.rules.currency;
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
     let lens = settings.lens(&plan);
     start(histories, settings, as_of).ok_or(TrainError::NoEvents { as_of: as_of.day })?;
     progress("features at the as-of");
-    let table = lens.eligible(histories, as_of);
-    if table.rows.is_empty() {
+    let mut notes = Vec::new();
+    let is_small = population.n_customers < settings.small_below;
+    // Tiers are told by a rule: there is nothing to match.
+    let predecessor = if is_small { None } else { comparable(input, settings, &mut notes) };
+    let mut old = match predecessor {
+        Some(predecessor) => Old::new(predecessor)?,
+        None => None,
+    };
+    let Roll { matrix, lifetimes } = Roll::call(input.everybody, &lens, as_of, &mut old)?;
+    if lifetimes.is_empty() {
         return Err(TrainError::NobodyAt { cutoff: as_of.day });
     }
-    let life = |&row: &usize| lifetime_or_none(&histories[row], as_of, currency);
-    let lifetimes: Vec<Lifetime> = table.rows.iter().map(life).collect();
     let bands = Bands::of(&lifetimes);
-    let mut notes = Vec::new();
 
     progress("segments");
-    let is_small = population.n_customers < settings.small_below;
     let (segmented, identities, lineage) = if is_small {
         notes.push(format!(
             "too few customers for clusters ({}, and segments.small_below is {}): segments are value \
@@ -123,7 +134,7 @@ pub fn train(
         ));
         (segment::tiers(&bands, &lifetimes), tiers_after(input.predecessor), None)
     } else {
-        cluster(input, settings, &table, &mut notes)?
+        cluster(input, settings, &matrix, old.as_ref())?
     };
     let was_small = input.predecessor.map(|old| old.version.segment.clusters().is_none());
     if was_small.is_some_and(|was_small| was_small != is_small) {
@@ -146,7 +157,7 @@ pub fn train(
     notes.extend(quiet_note(histories, clock, as_of));
 
     progress("profiles");
-    let members = members(&mut forecast, settings, &segmented.labels, &table, &lifetimes);
+    let members = members(&mut forecast, settings, &segmented.labels, &matrix, &lifetimes);
     let identities = named(identities, &settings.segment_names);
     let evaluation = Evaluation {
         clock,
@@ -154,7 +165,7 @@ pub fn train(
         churn,
         value,
         segments: segmented.metrics,
-        features: FeatureSummary::all(&table.matrix),
+        features: FeatureSummary::all(&matrix),
         notes,
     };
     let version = ModelVersion {
@@ -185,46 +196,44 @@ fn tiers_after(predecessor: Option<Predecessor<'_>>) -> Vec<Identity> {
     tier_ids().into_iter().map(named).collect()
 }
 
+/// The version whose segments are taken over, where it can be compared; a note says why not.
+fn comparable<'a>(
+    input: &'a Input<'_>,
+    settings: &TrainingSettings,
+    notes: &mut Vec<String>,
+) -> Option<&'a Predecessor<'a>> {
+    let predecessor = input.predecessor.as_ref()?;
+    match identity::check(predecessor, settings, input.as_of) {
+        Ok(()) => Some(predecessor),
+        Err(reason) => {
+            let version = &predecessor.incumbent.version;
+            notes.push(format!("segments were not matched to those of {version}: {reason}"));
+            None
+        }
+    }
+}
+
 /// Clusters, who they are, and how they descend from the incumbent's.
 fn cluster(
     input: &Input<'_>,
     settings: &TrainingSettings,
-    table: &FeatureTable,
-    notes: &mut Vec<String>,
+    matrix: &FeatureMatrix,
+    old: Option<&Old<'_>>,
 ) -> Result<(Segmented, Vec<Identity>, Option<Lineage>), TrainError> {
-    let Input { histories, population, as_of, .. } = *input;
-    let predecessor = input.predecessor.as_ref().filter(|predecessor| {
-        let comparable = identity::check(predecessor, settings, as_of);
-        if let Err(reason) = &comparable {
-            let version = &predecessor.incumbent.version;
-            notes.push(format!("segments were not matched to those of {version}: {reason}"));
-        }
-        comparable.is_ok()
-    });
-    let old = match predecessor {
-        Some(predecessor) => Old::ask(predecessor, histories, table, as_of)?,
-        None => None,
-    };
-    let segmented = segment::clusters(&table.matrix, settings, old.as_ref())?;
+    let segmented = segment::clusters(matrix, settings, old)?;
     // An id must not come again in a later version, so the incumbent is part of where it is from.
     let origin = format!(
-        "{} {}{} {}{}",
+        "{} {} {}{}",
         settings.seed.0,
-        population.fingerprint,
-        if population.n_sampled < population.n_customers {
-            format!(" a sample of {}", population.n_sampled)
-        } else {
-            String::new()
-        },
+        input.population.fingerprint,
         segmentation_of(settings),
         input.predecessor.map_or(String::new(), |old| format!(" after {}", old.incumbent.digest)),
     );
     let n_new = segmented.n_clusters;
-    let (identities, lineage) = match &old {
+    let (identities, lineage) = match old {
         None => (Identity::mint(n_new, &origin), None),
         Some(old) => {
-            let (identities, lineage) =
-                old.descend(histories, &segmented.labels, n_new, as_of, &origin)?;
+            let (identities, lineage) = old.descend(&segmented.labels, n_new, &origin);
             (identities, Some(lineage))
         }
     };
@@ -394,12 +403,11 @@ fn members(
     forecast: &mut Forecast,
     settings: &TrainingSettings,
     labels: &[usize],
-    table: &FeatureTable,
+    matrix: &FeatureMatrix,
     lifetimes: &[Lifetime],
 ) -> Vec<Member> {
     let mut encoded = vec![0.0; forecast.encoder.width()];
-    let members: Vec<Member> = table
-        .matrix
+    let members: Vec<Member> = matrix
         .rows()
         .zip(lifetimes)
         .zip(labels)

@@ -6,6 +6,7 @@ them, so that a reader of the JSON starts from the same numbers to the bit.
 
 import json
 import platform
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ import pandas as pd
 import scipy
 import sklearn
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
+CDNOW = HERE.parents[2] / "examples" / "cdnow" / "orders.csv"
 VERSIONS = {
     "python": platform.python_version(),
     "numpy": np.__version__,
@@ -207,17 +210,21 @@ def kmeans():
     )
 
 
-def gmm():
-    rng = np.random.default_rng(32)
-    centres = np.array([[0, 0, 0], [4, 0.8, -0.7], [-2, 3.3, 1.3], [0.7, -3.3, 3.3]], dtype=float)
-    sizes = [110, 90, 60, 40]
+def correlated(rng, centres, sizes):
+    """Normal rows around each centre, each with a random full covariance, in random order."""
     parts = []
     for centre, size in zip(centres, sizes):
         scales = np.diag(rng.uniform(0.6, 1.2, size=3))
         shape = scales + 0.4 * np.tril(rng.normal(size=(3, 3)), -1)
         parts.append(centre + rng.normal(size=(size, 3)) @ shape.T)
     x = sixty_fourths(np.concatenate(parts))
-    x = x[rng.permutation(len(x))]
+    return x[rng.permutation(len(x))]
+
+
+def gmm():
+    rng = np.random.default_rng(32)
+    centres = np.array([[0, 0, 0], [4, 0.8, -0.7], [-2, 3.3, 1.3], [0.7, -3.3, 3.3]], dtype=float)
+    x = correlated(rng, centres, [110, 90, 60, 40])
     model = GaussianMixture(
         n_components=4,
         covariance_type="full",
@@ -250,6 +257,286 @@ def gmm():
             "predict_proba": model.predict_proba(queries),
             "mean_score": model.score(x),
             "bic": model.bic(x),
+        },
+    )
+
+
+# --- gmm_covariances.json -----------------------------------------------------------------------
+
+REG_COVAR = 1e-6
+# Iterations and tolerance: a tolerance of 0 never stops a fit.
+GMM_STOPS = [(1, 0.0), (10, 0.0), (1000, 1e-8)]
+GMM_CENTRES = np.array([[0, 0, 0], [3, 1, -1], [-1.5, 2.5, 1.5]])
+# A start is L diag(SCALES) L', with powers of two as scales and a unit triangle of dyadic numbers,
+# so that f64 holds both it and its inverse exactly.
+LOWER = np.array([[1, 0, 0], [0.5, 1, 0], [-0.25, 0.5, 1]])
+SCALES = np.array([[1, 0.5, 2], [2, 1, 0.5], [0.5, 1, 1]])
+
+
+def gmm_start(kind):
+    """The same three components for each type, as far as the type can say them."""
+    upper = np.linalg.inv(LOWER).T
+    precisions = np.array([LOWER * scales @ LOWER.T for scales in SCALES])
+    covariances = np.array([upper / scales @ upper.T for scales in SCALES])
+    assert (precisions @ covariances == np.eye(3)).all()
+    start = {
+        "full": (precisions, covariances),
+        "tied": (precisions[0], covariances[0]),
+        "diag": (SCALES, 1 / SCALES),
+        "spherical": (SCALES[:, 0], 1 / SCALES[:, 0]),
+    }[kind]
+    return {
+        "weights": np.array([0.5, 0.25, 0.25]),
+        "means": GMM_CENTRES + [0.5, -0.5, 0.25],
+        "precisions": start[0],
+        "covariances": start[1],
+    }
+
+
+def gmm_fit(x, kind, start, max_iter, tol):
+    model = GaussianMixture(
+        n_components=3,
+        covariance_type=kind,
+        reg_covar=REG_COVAR,
+        tol=tol,
+        max_iter=max_iter,
+        weights_init=start["weights"],
+        means_init=start["means"],
+        precisions_init=start["precisions"],
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x)
+    assert model.converged_ == (tol > 0)
+    if tol:
+        # The last gain is under the tolerance and the one before above it, beyond any rounding.
+        before, last = np.diff(model.lower_bounds_)[-2:]
+        assert last < 0.99 * tol < 1.01 * tol < before
+    return {
+        "max_iter": max_iter,
+        "tol": tol,
+        "n_iter": model.n_iter_,
+        "lower_bound": model.lower_bound_,
+        "weights": model.weights_,
+        "means": model.means_,
+        "covariances": model.covariances_,
+        "mean_score": model.score(x),
+        "score_samples_first_5": model.score_samples(x[:5]),
+        "predict_proba_first_5": model.predict_proba(x[:5]),
+        "n_parameters": model._n_parameters(),
+        "bic": model.bic(x),
+        "aic": model.aic(x),
+    }
+
+
+def gmm_case(x, kind):
+    start = gmm_start(kind)
+    return {
+        "covariance_type": kind,
+        "start": start,
+        "fits": [gmm_fit(x, kind, start, *stop) for stop in GMM_STOPS],
+    }
+
+
+def gmm_covariances():
+    x = correlated(np.random.default_rng(54), GMM_CENTRES, [110, 80, 50])
+    kinds = ["full", "tied", "diag", "spherical"]
+    write(
+        "gmm_covariances.json",
+        {
+            "n_components": 3,
+            "reg_covar": REG_COVAR,
+            "x": x,
+            "cases": [gmm_case(x, kind) for kind in kinds],
+        },
+    )
+
+
+# --- kmeans_iterations.json ---------------------------------------------------------------------
+
+# Iterations and tolerance. On so few rows only the loose one stops before the labels settle.
+CONVERGENCE = (300, 1e-4)
+LOOSE = (300, 1e-2)
+
+
+def lloyd(x, init, weights, max_iter, tol):
+    k = len(init)
+    model = KMeans(k, init=init, n_init=1, tol=tol, max_iter=max_iter, algorithm="lloyd")
+    return model.fit(x, sample_weight=weights)
+
+
+def squared_distances(x, centroids):
+    return ((x[:, None, :] - centroids) ** 2).sum(axis=2)
+
+
+def assert_clear(x, init, weights, n_iter):
+    """No row is near a boundary in any iteration, nor is a second row nearly the farthest."""
+    steps = [lloyd(x, init, weights, i, 0).cluster_centers_ for i in range(1, n_iter + 1)]
+    for centroids in [init, *steps]:
+        nearest = np.sort(squared_distances(x, centroids), axis=1)
+        assert (nearest[:, 1] - nearest[:, 0]).min() > 1e-3
+        farthest = np.sort(nearest[:, 0])
+        assert farthest[-1] - farthest[-2] > 1e-3
+
+
+def lloyd_fit(x, init, weights, max_iter, tol):
+    model = lloyd(x, init, weights, max_iter, tol)
+    assert (model.n_iter_ < max_iter) == (tol > 0)
+    return {
+        "max_iter": max_iter,
+        "tol": tol,
+        "n_iter": model.n_iter_,
+        "inertia": model.inertia_,
+        "centroids": model.cluster_centers_,
+        "labels": model.labels_,
+    }
+
+
+def lloyd_case(name, x, init, stops, weights=None):
+    fits = [lloyd_fit(x, init, weights, *stop) for stop in stops]
+    assert_clear(x, init, weights, fits[-1]["n_iter"])
+    return {"name": name, "init_centroids": init, "sample_weight": weights, "fits": fits}
+
+
+def far_start(x):
+    """The last centroid is nearest to no row, and every other one to some."""
+    init = np.concatenate([x[5:9], [[500.0, -500.0, 500.0, 500.0]]])
+    assert set(squared_distances(x, init).argmin(axis=1)) == {0, 1, 2, 3}
+    return init
+
+
+def kmeans_iterations():
+    rng = np.random.default_rng(61)
+    centres = np.array(
+        [[0, 0, 0, 0], [3, 1, -1, 2], [-2, 3, 1, -1], [1, -3, 2, 0], [-1, -1, -3, 2]], dtype=float
+    )
+    rows = np.repeat(centres, [90, 75, 60, 45, 30], axis=0)
+    x = sixty_fourths(rows + 1.3 * rng.normal(size=(300, 4)))
+    x = x[rng.permutation(300)]
+    counted = [(1, 0.0), (2, 0.0), (5, 0.0), LOOSE, CONVERGENCE]
+    ends = [(1, 0.0), CONVERGENCE]
+    weights = rng.integers(1, 6, size=300).astype(float)
+    write(
+        "kmeans_iterations.json",
+        {
+            "n_clusters": 5,
+            "x": x,
+            "cases": [
+                lloyd_case("plain", x, x[:5], counted),
+                lloyd_case("empty cluster", x, far_start(x), ends),
+                lloyd_case("weighted", x, x[:5], ends, weights),
+            ],
+        },
+    )
+
+
+# --- kmeans_restarts.json -----------------------------------------------------------------------
+
+# seed, n, d, clusters, spread, k
+GENERATED = [
+    (1, 100, 2, 3, 192, 3),
+    (2, 100, 3, 4, 256, 4),
+    (3, 120, 8, 5, 384, 5),
+    (4, 150, 2, 5, 320, 4),
+    (5, 150, 5, 6, 384, 6),
+    (6, 200, 2, 8, 128, 8),
+    (7, 200, 4, 3, 512, 5),
+    (8, 200, 6, 10, 384, 8),
+    (9, 250, 3, 6, 320, 6),
+    (10, 250, 7, 4, 512, 4),
+    (11, 300, 2, 12, 128, 10),
+    (12, 300, 5, 8, 384, 8),
+    (13, 350, 4, 7, 320, 9),
+    (14, 400, 2, 6, 256, 6),
+    (15, 400, 8, 12, 512, 12),
+    (16, 450, 3, 9, 256, 7),
+    (17, 500, 6, 5, 640, 5),
+    (18, 500, 2, 4, 512, 6),
+    (19, 550, 4, 12, 256, 12),
+    (20, 600, 7, 8, 512, 6),
+    (21, 650, 3, 10, 192, 10),
+    (22, 700, 5, 3, 768, 3),
+    (23, 750, 2, 9, 192, 9),
+    (24, 800, 8, 7, 512, 7),
+]
+U64 = 2**64 - 1
+
+
+def splitmix64(seed):
+    """An endless stream of u64, in arithmetic that wraps."""
+    state = seed
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) & U64
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & U64
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & U64
+        yield z ^ (z >> 31)
+
+
+def generated(seed, n, d, clusters, spread):
+    stream = splitmix64(seed)
+
+    def draw(below):
+        return (next(stream) >> 32) % below
+
+    def near(centre):
+        return centre + sum(draw(spread) for _ in range(4)) - 2 * (spread - 1)
+
+    def row():
+        # The smaller of two draws: the first clusters are the largest.
+        centre = centres[min(draw(clusters), draw(clusters))]
+        return [near(value) for value in centre]
+
+    centres = [[draw(2048) for _ in range(d)] for _ in range(clusters)]
+    return np.array([row() for _ in range(n)]) / 256
+
+
+def best_of_ten(x, k):
+    model = KMeans(
+        k, init="k-means++", n_init=10, random_state=0, tol=1e-4, max_iter=300, algorithm="lloyd"
+    )
+    return model.fit(x).inertia_
+
+
+def generated_case(seed, n, d, clusters, spread, k):
+    return {
+        "seed": seed,
+        "n": n,
+        "d": d,
+        "clusters": clusters,
+        "spread": spread,
+        "k": k,
+        "inertia": best_of_ten(generated(seed, n, d, clusters, spread), k),
+    }
+
+
+def cdnow():
+    """Orders, spend and days since the last order of the first 500 customers by id."""
+    log = pd.read_csv(CDNOW, parse_dates=["date"])
+    by_customer = log.groupby("customer_id")
+    recency = (log.date.max() - by_customer.date.max()).dt.days
+    table = pd.concat([by_customer.size(), by_customer.amount.sum(), recency], axis=1)
+    return table.sort_index().head(500).to_numpy(dtype=float)
+
+
+def real_case(name, raw, k):
+    x = np.round((raw - raw.mean(axis=0)) / raw.std(axis=0) * 1024) / 1024
+    return {"name": name, "k": k, "x": x, "inertia": best_of_ten(x, k)}
+
+
+def kmeans_restarts():
+    table = cdnow()
+    write(
+        "kmeans_restarts.json",
+        {
+            "n_init": 10,
+            "tol": 1e-4,
+            "max_iter": 300,
+            "generated": [generated_case(*parameters) for parameters in GENERATED],
+            "real": [
+                real_case("cdnow", table, 5),
+                real_case("cdnow, log(1 + value)", np.log1p(table), 6),
+            ],
         },
     )
 
@@ -363,4 +650,7 @@ if __name__ == "__main__":
         elastic_net()
         kmeans()
         gmm()
+        gmm_covariances()
+        kmeans_iterations()
+        kmeans_restarts()
         features()

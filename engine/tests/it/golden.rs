@@ -4,10 +4,8 @@ use crate::support::{purchase, rules};
 use habitus_engine::domain::{CustomerId, History, Lifetime, Seed};
 use habitus_engine::features::{Aggregate, Feature, FeatureSpec, Measure, Plan, Window, lifetime};
 use habitus_engine::matrix::ScaledMatrix;
-use habitus_engine::models::gmm::{GaussianMixture, GmmParams, Parameters};
-use habitus_engine::models::kmeans::{KMeans, KMeansParams};
+use habitus_engine::models::Estimator;
 use habitus_engine::models::linear::{ElasticNetParams, Labelled, LogisticParams};
-use habitus_engine::models::{Estimator, Segmenter, silhouette};
 use habitus_engine::training::{
     auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
 };
@@ -16,20 +14,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn read(file: &str) -> Value {
+/// A golden file.
+pub fn read(file: &str) -> Value {
     let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn get<T: for<'de> Deserialize<'de>>(value: &Value, key: &str) -> T {
+/// One of its values.
+pub fn get<T: for<'de> Deserialize<'de>>(value: &Value, key: &str) -> T {
     serde_json::from_value(value[key].clone()).unwrap_or_else(|error| panic!("{key}: {error}"))
 }
 
-fn near(got: f64, want: f64, relative: f64, what: &str) {
+pub fn near(got: f64, want: f64, relative: f64, what: &str) {
     assert!((got - want).abs() <= relative * want.abs().max(1e-3), "{what}: {got} is not {want}");
 }
 
-fn scaled(rows: &[Vec<f64>]) -> ScaledMatrix {
+pub fn scaled(rows: &[Vec<f64>]) -> ScaledMatrix {
     ScaledMatrix::new(rows[0].len(), rows.iter().flatten().map(|&value| value as f32).collect())
 }
 
@@ -103,77 +103,6 @@ fn elastic_net_agrees_on_columns_that_are_not_centred() {
     for (got, want) in fit.model.coefficients.iter().zip(get::<Vec<f64>>(&file, "coef")) {
         near(*got, want, 1e-6, "coefficient");
     }
-}
-
-#[test]
-fn kmeans_reaches_the_same_inertia_and_partition() {
-    let file = read("kmeans.json");
-    let rows = scaled(&get::<Vec<Vec<f64>>>(&file, "x"));
-    let labels: Vec<usize> = get(&file, "labels");
-    let theirs = KMeans { centroids: get(&file, "centroids") };
-    near(theirs.inertia(&rows), get(&file, "inertia"), 1e-12, "inertia of their centroids");
-    let own: Vec<usize> = theirs.assign_all(&rows).iter().map(|member| member.cluster).collect();
-    assert_eq!(own, labels);
-
-    let params = KMeansParams { n_clusters: 4, n_init: 5, max_iter: 1000, tol: 1e-12 };
-    let fit = params.fit(&rows, Seed(1)).unwrap();
-    assert!(fit.diagnostics.converged);
-    near(fit.diagnostics.objective, get(&file, "inertia"), 1e-6, "inertia of our fit");
-    let ours: Vec<usize> =
-        fit.model.assign_all(&rows).iter().map(|member| member.cluster).collect();
-    let renamed: BTreeMap<usize, usize> =
-        ours.iter().copied().zip(labels.iter().copied()).collect();
-    assert!(ours.iter().zip(&labels).all(|(ours, theirs)| renamed[ours] == *theirs));
-}
-
-#[test]
-fn silhouette_agrees() {
-    let file = read("kmeans.json");
-    let rows = scaled(&get::<Vec<Vec<f64>>>(&file, "x"));
-    let labels: Vec<usize> = get(&file, "labels");
-    let got = silhouette(&rows, &labels, rows.n_rows(), Seed(1)).unwrap();
-    near(got, get(&file, "silhouette"), 1e-9, "silhouette");
-}
-
-#[test]
-fn mixture_densities_agree_even_where_exp_underflows() {
-    let file = read("gmm.json");
-    let covariances: Vec<Vec<Vec<f64>>> = get(&file, "covariances");
-    let mixture: GaussianMixture = Parameters {
-        weights: get(&file, "weights"),
-        means: get(&file, "means"),
-        covariances: covariances.into_iter().map(|rows| rows.concat()).collect(),
-    }
-    .try_into()
-    .unwrap();
-    let queries = scaled(&get::<Vec<Vec<f64>>>(&file, "queries"));
-    let densities: Vec<f64> = get(&file, "score_samples");
-    let shares: Vec<Vec<f64>> = get(&file, "predict_proba");
-    for ((row, density), shares) in queries.rows().zip(densities).zip(shares) {
-        let mut joint = vec![0.0; 4];
-        near(mixture.log_joint(row, &mut joint), density, 1e-9, "log-density");
-        for (got, want) in mixture.responsibilities(row).iter().zip(&shares) {
-            assert!((got - want).abs() < 1e-9, "responsibility {got} is not {want}");
-        }
-    }
-    let rows = scaled(&get::<Vec<Vec<f64>>>(&file, "x"));
-    near(mixture.mean_log_density(&rows), get(&file, "mean_score"), 1e-12, "mean log-density");
-    near(mixture.bic(&rows), get(&file, "bic"), 1e-12, "BIC");
-}
-
-#[test]
-fn mixture_fit_reaches_the_same_lower_bound() {
-    let file = read("gmm.json");
-    let rows = scaled(&get::<Vec<Vec<f64>>>(&file, "x"));
-    let params = GmmParams {
-        n_components: 4,
-        n_init: 3,
-        max_iter: 1000,
-        tol: 1e-8,
-        reg_covar: get(&file, "reg_covar"),
-    };
-    let fit = params.fit(&rows, Seed(1)).unwrap();
-    near(fit.diagnostics.objective, get(&file, "mean_score"), 1e-5, "lower bound");
 }
 
 #[test]

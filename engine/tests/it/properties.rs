@@ -1,12 +1,17 @@
 //! Laws that hold for any input.
 
-use crate::support::{as_of, purchase, rules, settings, shop, train};
+use crate::support::{as_of, blobs, matched, purchase, rules, settings, shop, train};
 use habitus_engine::domain::{CustomerId, Event, History, Seed, fingerprint};
 use habitus_engine::features::{Plan, purchases};
+use habitus_engine::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix, SourceError, Weighted};
 use habitus_engine::models::churn::Platt;
+use habitus_engine::models::gmm::{
+    CovarianceType, Covariances, GaussianMixture, GmmParams, Init, Parameters,
+};
+use habitus_engine::models::kmeans::KMeansParams;
 use habitus_engine::models::selection::Family;
 use habitus_engine::models::value::IntervalMap;
-use habitus_engine::models::{FitError, SegmentModel};
+use habitus_engine::models::{Engine, Estimator, FitError, SegmentModel};
 use habitus_engine::scoring::Scorer;
 use habitus_engine::training::{auc, ece, normalised_gini};
 use proptest::collection::vec;
@@ -46,8 +51,142 @@ fn scorer() -> &'static Scorer {
     })
 }
 
+const COVARIANCES: [CovarianceType; 4] =
+    [CovarianceType::Full, CovarianceType::Tied, CovarianceType::Diag, CovarianceType::Spherical];
+
+fn kmeans(n_clusters: usize, max_iter: u32) -> KMeansParams {
+    KMeansParams {
+        n_clusters,
+        n_init: 1,
+        max_iter,
+        tol: 0.0,
+        engine: Engine::Habitus,
+        mini_batch: None,
+    }
+}
+
+fn mixture(covariance: CovarianceType, n_components: usize, max_iter: u32) -> GmmParams {
+    GmmParams {
+        n_components,
+        covariance,
+        init: Init::Kmeans,
+        n_init: 1,
+        max_iter,
+        tol: 0.0,
+        reg_covar: 1e-9,
+        engine: Engine::Habitus,
+    }
+}
+
+/// The first `k` rows.
+fn first_rows(rows: &ScaledMatrix, k: usize) -> Vec<Vec<f64>> {
+    rows.rows().take(k).map(|row| row.iter().map(|&value| f64::from(value)).collect()).collect()
+}
+
+/// Wide components around the first `k` rows.
+fn wide_start(covariance: CovarianceType, rows: &ScaledMatrix, k: usize) -> Parameters {
+    let d = rows.n_features();
+    let matrix: Vec<f64> =
+        (0..d * d).map(|place| if place % (d + 1) == 0 { 4.0 } else { 0.5 }).collect();
+    Parameters {
+        weights: vec![1.0 / k as f64; k],
+        means: first_rows(rows, k),
+        covariances: match covariance {
+            CovarianceType::Full => Covariances::Full(vec![matrix; k]),
+            CovarianceType::Tied => Covariances::Tied(matrix),
+            CovarianceType::Diag => Covariances::Diag(vec![vec![4.0; d]; k]),
+            CovarianceType::Spherical => Covariances::Spherical(vec![4.0; k]),
+        },
+    }
+}
+
+/// Rows of three features, and a mixture of each type fitted on them.
+fn mixtures() -> &'static [GaussianMixture] {
+    static MIXTURES: OnceLock<Vec<GaussianMixture>> = OnceLock::new();
+    MIXTURES.get_or_init(|| {
+        let rows = blobs(300, 3, 4, 2);
+        let fit = |covariance| mixture(covariance, 4, 50).fit(&rows, Seed(1)).unwrap().model;
+        COVARIANCES.map(fit).to_vec()
+    })
+}
+
+/// Rows that are copied when they are read, as those of a file are.
+struct Copied(ScaledMatrix);
+
+impl RowSource for Copied {
+    fn n_rows(&self) -> usize {
+        self.0.n_rows()
+    }
+
+    fn n_features(&self) -> usize {
+        self.0.n_features()
+    }
+
+    fn chunk<'a>(
+        &'a self,
+        index: usize,
+        buffer: &'a mut Vec<f32>,
+    ) -> Result<&'a [f32], SourceError> {
+        let mut unused = Vec::new();
+        let rows = self.0.chunk(index, &mut unused)?;
+        // What was read before is still there, and must not be seen.
+        buffer.clear();
+        buffer.extend_from_slice(rows);
+        Ok(buffer)
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_inertia_of_kmeans_never_rises(
+        values in vec(-40i8..40, 12..600), d in 1usize..5, k in 1usize..8, coarse in any::<bool>(),
+    ) {
+        // Coarse values are equal often, so that clusters run empty.
+        let unit = if coarse { 20 } else { 1 };
+        let n = values.len() / d;
+        let values = values[..n * d].iter().map(|value| f32::from(value / unit)).collect();
+        let rows = ScaledMatrix::new(d, values);
+        let start = first_rows(&rows, k.min(n));
+        let mut before = f64::INFINITY;
+        for max_iter in 0..8 {
+            let fit = kmeans(start.len(), max_iter).fit_at(&rows, start.clone()).unwrap();
+            let inertia = fit.diagnostics.objective;
+            prop_assert!(inertia <= before * (1.0 + 1e-9) + 1e-9, "{} after {}", inertia, before);
+            before = inertia;
+        }
+    }
+
+    #[test]
+    fn the_likelihood_of_a_mixture_never_falls(
+        seed in any::<u64>(), d in 1usize..4, k in 1usize..4,
+    ) {
+        let rows = blobs(120, d, 3, seed);
+        for covariance in COVARIANCES {
+            let start = wide_start(covariance, &rows, k);
+            let mut before = f64::NEG_INFINITY;
+            for max_iter in 0..8 {
+                let fit = mixture(covariance, k, max_iter).fit_at(&rows, start.clone()).unwrap();
+                let bound = fit.diagnostics.objective;
+                let what = (covariance, max_iter);
+                prop_assert!(bound >= before - 1e-7, "{:?}: {} after {}", what, bound, before);
+                before = bound;
+            }
+        }
+    }
+
+    #[test]
+    fn responsibilities_sum_to_one_whatever_the_covariances(values in vec(-1e6f32..1e6, 3)) {
+        for mixture in mixtures() {
+            for scale in [1.0, 1e-5] {
+                let row: Vec<f32> = values.iter().map(|value| value * scale).collect();
+                let shares = mixture.responsibilities(&row);
+                prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{:?}", shares);
+                prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+            }
+        }
+    }
 
     #[test]
     fn events_after_the_as_of_change_no_feature_and_no_answer(all in events()) {
@@ -98,7 +237,7 @@ proptest! {
             panic!("the fixture is a mixture");
         };
         let shares = mixture.responsibilities(&values);
-        prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{:?}", shares);
+        prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{:?}", shares);
     }
 
     #[test]
@@ -174,4 +313,107 @@ fn an_interval_covers_its_level_even_where_predictions_are_tied() {
     let (low, high) = IntervalMap::fit(0.8, &predictions, &actual).bounds(10.0);
     let held = actual.iter().filter(|&&value| low <= value && value <= high).count();
     assert!((470..=490).contains(&held), "{held} of 600 in {low}..{high}");
+}
+
+/// Models of few iterations on all rows of a source, as text that holds every bit of them.
+fn fitted(source: &dyn RowSource) -> Vec<String> {
+    let mut models = Vec::new();
+    for mini_batch in [None, Some(500)] {
+        let fit = KMeansParams { mini_batch, n_init: 2, ..kmeans(7, 6) }.fit(source, Seed(5));
+        let fit = fit.unwrap();
+        let model = serde_json::to_string(&fit.model).unwrap();
+        models.push(format!("{model} {:?}", fit.diagnostics));
+    }
+    for covariance in COVARIANCES {
+        for init in [Init::Kmeans, Init::KmeansPlusPlus, Init::Random] {
+            let params = GmmParams { init, ..mixture(covariance, 3, 3) };
+            let fit = params.fit(source, Seed(5)).unwrap();
+            let model = serde_json::to_string(&fit.model).unwrap();
+            models.push(format!("{model} {:?}", fit.diagnostics));
+        }
+    }
+    models
+}
+
+/// Rows of more than two chunks, close enough together that rows change clusters often.
+fn many_rows() -> ScaledMatrix {
+    let mut rng = Seed(6).rng();
+    let mut value = || rng.gen_range(-2.0f32..2.0) + rng.gen_range(-1.0f32..1.0);
+    ScaledMatrix::new(3, (0..3 * (2 * CHUNK_ROWS + 3_616)).map(|_| value()).collect())
+}
+
+#[test]
+fn where_rows_are_read_from_changes_no_bit() {
+    let rows = many_rows();
+    let expected = fitted(&rows);
+    assert_eq!(fitted(&Copied(rows.clone())), expected);
+    // Weights of one are as good as none.
+    let weighted = Weighted::new(Copied(rows.clone()), vec![1.0; rows.n_rows()]).unwrap();
+    assert_eq!(fitted(&weighted), expected);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let rows = many_rows();
+    // So many rows that k-means starts in rounds.
+    let mut rng = Seed(8).rng();
+    let more = (0..2 * 200_001).map(|_| rng.gen_range(-1.0f32..1.0)).collect();
+    let more = ScaledMatrix::new(2, more);
+    let with = |n_threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        pool.install(|| {
+            let fit = kmeans(9, 4).fit(&more, Seed(5)).unwrap();
+            (fitted(&rows), fit.model, fit.diagnostics)
+        })
+    };
+    let expected = with(1);
+    for n_threads in [2, 5] {
+        assert!(with(n_threads) == expected, "{n_threads} threads");
+    }
+}
+
+#[test]
+fn a_weight_is_as_many_equal_rows() {
+    for seed in 0..3 {
+        let rows = blobs(300, 3, 5, seed);
+        let mut rng = Seed(seed).derive("weights", 0).rng();
+        // The rows that others start from count.
+        let weights: Vec<u8> =
+            (0..300).map(|row| if row < 7 { 2 } else { rng.gen_range(0..4) }).collect();
+        let repeated: Vec<usize> =
+            (0..300).flat_map(|row| std::iter::repeat_n(row, usize::from(weights[row]))).collect();
+        let repeated = rows.select(&repeated);
+        let weights = weights.iter().map(|&weight| f32::from(weight)).collect();
+        let weighted = Weighted::new(rows.clone(), weights).unwrap();
+        let all_near = |one: &[f64], other: &[f64], what: &str| {
+            assert_eq!(one.len(), other.len(), "{what}");
+            for (a, b) in one.iter().zip(other) {
+                assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{what}: {a} is not {b}");
+            }
+        };
+
+        let start = first_rows(&rows, 7);
+        let (one, other) = (
+            kmeans(7, 100).fit_at(&weighted, start.clone()).unwrap(),
+            kmeans(7, 100).fit_at(&repeated, start).unwrap(),
+        );
+        all_near(&[one.diagnostics.objective], &[other.diagnostics.objective], "inertia");
+        let places = matched(one.model.centroids(), other.model.centroids());
+        for (centroid, place) in one.model.centroids().iter().zip(places) {
+            all_near(centroid, &other.model.centroids()[place], "centroids");
+        }
+
+        for covariance in COVARIANCES {
+            let what = format!("{covariance:?}");
+            let start = wide_start(covariance, &rows, 3);
+            let (one, other) = (
+                mixture(covariance, 3, 6).fit_at(&weighted, start.clone()).unwrap(),
+                mixture(covariance, 3, 6).fit_at(&repeated, start).unwrap(),
+            );
+            all_near(&[one.diagnostics.objective], &[other.diagnostics.objective], &what);
+            let (one, other) = (one.model.parameters(), other.model.parameters());
+            all_near(&one.weights, &other.weights, &what);
+            all_near(&one.means.concat(), &other.means.concat(), &what);
+        }
+    }
 }

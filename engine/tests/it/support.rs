@@ -6,13 +6,15 @@ use habitus_engine::domain::{
 };
 use habitus_engine::features::purchases;
 use habitus_engine::matrix::ScaledMatrix;
+use habitus_engine::models::Engine;
+use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{
     self, Input, Population, Predecessor, TrainError, Trained, TrainingSettings,
 };
 use habitus_engine::version::{ChurnIs, Eligibility};
 use rand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub fn rules() -> EventRules {
     let currency = Currency { code: "USD".into(), digits: 2 };
@@ -47,7 +49,8 @@ pub fn train_after(
     predecessor: Option<Predecessor<'_>>,
 ) -> Result<Trained, TrainError> {
     let population = Population::of(log, as_of);
-    let input = Input { histories: log, population: &population, as_of, predecessor };
+    let input =
+        Input { histories: log, everybody: &log, population: &population, as_of, predecessor };
     training::train(&input, settings, &|_| {})
 }
 
@@ -89,6 +92,10 @@ pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings 
         spec: purchases(),
         segmentation: SegmentationParams {
             family,
+            engine: Engine::Habitus,
+            covariance: CovarianceType::Full,
+            init: Init::Kmeans,
+            mini_batch: None,
             k_min,
             k_max,
             n_init: 2,
@@ -99,6 +106,7 @@ pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings 
         },
         segment_features: Vec::new(),
         small_below: 20,
+        noise_quantile: 0.01,
         segment_names: BTreeMap::new(),
         max_customers: 200_000,
         churn_is: ChurnIs::Silence,
@@ -115,4 +123,44 @@ pub fn blobs(n: usize, d: usize, k: usize, seed: u64) -> ScaledMatrix {
         .map(|corner| around(10.0 * corner as f32))
         .collect();
     ScaledMatrix::new(d, values)
+}
+
+/// A matrix of the golden file of k-means with restarts, whose README says how it is made.
+pub fn generated(seed: u64, n: usize, d: usize, clusters: usize, spread: u64) -> ScaledMatrix {
+    let mut state = seed;
+    let mut draw = |below: u64| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 32) % below
+    };
+    let centres: Vec<u64> = (0..clusters * d).map(|_| draw(2_048)).collect();
+    let mut values = Vec::new();
+    for _ in 0..n {
+        let (one, other) = (draw(clusters as u64), draw(clusters as u64));
+        for centre in &centres[one.min(other) as usize * d..][..d] {
+            let sum: u64 = (0..4).map(|_| draw(spread)).sum();
+            let coordinate = (centre + sum) as f32 - 2.0 * (spread as f32 - 1.0);
+            values.push(coordinate / 256.0);
+        }
+    }
+    ScaledMatrix::new(d, values)
+}
+
+/// For each of their points the place of ours that is nearest to it; none is so twice.
+pub fn matched(theirs: &[Vec<f64>], ours: &[Vec<f64>]) -> Vec<usize> {
+    let square =
+        |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum() };
+    let places: Vec<usize> = theirs
+        .iter()
+        .map(|point| {
+            let order = |a: &usize, b: &usize| {
+                square(point, &ours[*a]).total_cmp(&square(point, &ours[*b]))
+            };
+            (0..ours.len()).min_by(order).unwrap()
+        })
+        .collect();
+    let distinct: BTreeSet<usize> = places.iter().copied().collect();
+    assert!(distinct.len() == ours.len(), "{theirs:?} are not {ours:?}");
+    places
 }

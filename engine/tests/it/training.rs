@@ -107,6 +107,39 @@ fn the_heads_beat_nothing_by_luck_and_say_who_serves() {
 }
 
 #[test]
+fn a_mixture_flags_whom_it_never_saw_the_like_of() {
+    let (log, now) = (shop(600, 1), as_of("2021-12-31"));
+    let mut settings = settings(Family::GaussianMixture, 2, 4);
+    settings.noise_quantile = 0.05;
+    let flags = |scorer: &Scorer| -> Vec<Option<bool>> {
+        let segment = |history| scorer.predict(history, now).segment;
+        log.iter().map(|history| segment(history).given().unwrap().noise).collect()
+    };
+    let n_flagged =
+        |scorer: &Scorer| flags(scorer).iter().filter(|flag| **flag == Some(true)).count();
+    let scorer = Scorer::new(train(&log, &settings, now).unwrap().version).unwrap();
+    // The 0.05 quantile lies between the 30th and the 31st of 600, unless several are as dense.
+    assert!((25..=30).contains(&n_flagged(&scorer)), "{}", n_flagged(&scorer));
+    assert!(flags(&scorer).iter().all(Option::is_some));
+
+    let absurd = History::new(CustomerId::new("?"), vec![purchase("2021-12-30", "1000000"); 5_000]);
+    let segment = scorer.predict(&absurd, now).segment;
+    let segment = segment.given().unwrap();
+    assert_eq!(segment.noise, Some(true));
+    assert!(segment.probability.unwrap() > 0.0, "it belongs somewhere all the same");
+
+    // At 0 the level is the least dense training customer, who is none below itself.
+    settings.noise_quantile = 0.0;
+    let scorer = Scorer::new(train(&log, &settings, now).unwrap().version).unwrap();
+    assert_eq!(n_flagged(&scorer), 0);
+    assert_eq!(scorer.predict(&absurd, now).segment.given().unwrap().noise, Some(true));
+
+    let kmeans = trained(Family::Kmeans).version;
+    assert_eq!(kmeans.segment.noise(), None);
+    assert!(flags(&Scorer::new(kmeans).unwrap()).iter().all(Option::is_none));
+}
+
+#[test]
 fn profiles_add_up() {
     let trained = trained(Family::GaussianMixture);
     let profiles: Vec<_> = trained.version.segment.catalogue.iter().map(|s| &s.profile).collect();

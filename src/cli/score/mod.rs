@@ -161,7 +161,7 @@ impl HeadCounts {
 
 /// The columns that scripts rely on.
 fn schema() -> Schema {
-    use ColumnKind::{Float, Integer, Text};
+    use ColumnKind::{Boolean, Float, Integer, Text};
     Schema::new([
         ("customer_id", Text),
         ("segment_status", Text),
@@ -170,6 +170,7 @@ fn schema() -> Schema {
         ("segment_id", Text),
         ("segment_name", Text),
         ("segment_probability", Float),
+        ("segment_noise", Boolean),
         ("tier", Text),
         ("rfm", Text),
         ("churn_probability", Float),
@@ -214,6 +215,7 @@ impl Frame<'_> {
             text(&|row| segment(row).map(|segment| segment.id.to_string())),
             text(&|row| segment(row).map(|segment| segment.name.clone())),
             float(|row| row.segment_probability),
+            Column::Boolean(rows.iter().map(Row::noise).collect()),
             text(&|row| given(row.tier())),
             text(&|row| given(&row.rfm())),
             float(|row| row.churn_probability),

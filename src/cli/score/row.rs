@@ -4,7 +4,7 @@ use crate::export::RunRow;
 use habitus_engine::domain::{Abstention, Answer, Prediction};
 use std::io;
 
-/// A row of the file. An answer that was not given is NaN, and no cluster.
+/// A row of the file. An answer that was not given is NaN, no cluster and no flag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub customer: Box<str>,
@@ -15,6 +15,8 @@ pub struct Row {
     tier: u8,
     /// Bands 1 to 5, or 0.
     rfm: [u8; 3],
+    /// 0, 1 or [`NO_FLAG`].
+    noise: u8,
     pub segment_probability: f64,
     pub churn_probability: f64,
     pub churn_percentile: f64,
@@ -25,8 +27,10 @@ pub struct Row {
 
 const STATUSES: [&str; 5] = ["OK", "NO_HISTORY", "TOO_NEW", "ALREADY_LOST", "OPTED_OUT"];
 const NO_CLUSTER: u32 = u32::MAX;
-/// Statuses, tier and bands; cluster; six numbers.
-const N_BYTES: usize = 7 + 4 + 6 * 8;
+const NO_FLAG: u8 = 2;
+/// Statuses, tier, bands and noise; cluster; six numbers.
+const N_BYTES: usize = HEAD_BYTES + 6 * 8;
+const HEAD_BYTES: usize = 8 + 4;
 
 impl Row {
     /// The row of a prediction.
@@ -48,6 +52,7 @@ impl Row {
                 let rfm = segment.rfm;
                 [rfm.recency, rfm.frequency, rfm.monetary]
             }),
+            noise: segment.and_then(|segment| segment.noise).map_or(NO_FLAG, u8::from),
             segment_probability: number(segment.and_then(|segment| segment.probability)),
             churn_probability: number(churn.map(|churn| churn.probability)),
             churn_percentile: number(churn.map(|churn| churn.percentile)),
@@ -85,12 +90,18 @@ impl Row {
         }
     }
 
+    /// Whether the customer is noise; `None` without an answer, and where nothing tells.
+    pub fn noise(&self) -> Option<bool> {
+        (self.noise != NO_FLAG).then_some(self.noise == 1)
+    }
+
     /// The row on its way to the disk.
     pub fn into_run(self) -> RunRow {
         let mut bytes = Vec::with_capacity(N_BYTES);
         bytes.extend_from_slice(&self.statuses);
         bytes.push(self.tier);
         bytes.extend_from_slice(&self.rfm);
+        bytes.push(self.noise);
         bytes.extend_from_slice(&self.cluster.to_le_bytes());
         for number in [
             self.segment_probability,
@@ -111,9 +122,9 @@ impl Row {
     /// Where the bytes are none that [`Row::into_run`] made.
     pub fn from_run(run: &RunRow) -> io::Result<Row> {
         let bytes: &[u8; N_BYTES] = run.bytes.as_slice().try_into().map_err(io::Error::other)?;
-        let [a, b, c, tier, recency, frequency, monetary, c0, c1, c2, c3, ..] = *bytes;
+        let [a, b, c, tier, recency, frequency, monetary, noise, c0, c1, c2, c3, ..] = *bytes;
         let number = |index: usize| {
-            let start = 11 + 8 * index;
+            let start = HEAD_BYTES + 8 * index;
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[start..start + 8]);
             f64::from_le_bytes(word)
@@ -124,6 +135,7 @@ impl Row {
             cluster: u32::from_le_bytes([c0, c1, c2, c3]),
             tier,
             rfm: [recency, frequency, monetary],
+            noise,
             segment_probability: number(0),
             churn_probability: number(1),
             churn_percentile: number(2),
@@ -156,6 +168,7 @@ mod tests {
             cluster: 70_000,
             tier: b'B',
             rfm: [5, 1, 3],
+            noise: 1,
             segment_probability: 0.25,
             churn_probability: 0.5,
             churn_percentile: 1.0,
@@ -166,6 +179,8 @@ mod tests {
         let back = Row::from_run(&row.clone().into_run()).unwrap();
         assert_eq!(back, row);
         assert_eq!((back.statuses()[2], back.rfm().as_str()), ("ALREADY_LOST", "5-1-3"));
+        assert_eq!(back.noise(), Some(true));
+        assert_eq!(Row { noise: NO_FLAG, ..row }.noise(), None);
         let cut = RunRow { key: "7".into(), bytes: vec![0; N_BYTES - 1] };
         assert!(Row::from_run(&cut).is_err());
     }

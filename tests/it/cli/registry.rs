@@ -48,6 +48,22 @@ fn the_first_version_takes_the_alias_and_later_ones_only_when_told() {
 }
 
 #[test]
+fn a_version_tells_from_where_on_a_customer_is_noise() {
+    let shop = trained();
+    let show = || Run::new("models").arg("show").path("--models", &shop.models_dir);
+    let noise = show().json()["parameters"]["segment"]["by"]["clusters"]["noise"].clone();
+    assert_eq!(noise["quantile"], 0.01);
+    let log_density = noise["log_density"].as_f64().unwrap();
+    let told = format!("log-density below {log_density:.1} (the 0.01 quantile)");
+    let shown = show().output().stdout;
+    let report = shop.models_dir.join(&shop.name).join(&shop.version).join("report.md");
+    for text in [shown, std::fs::read(report).unwrap()] {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.contains("noise") && text.contains(&told), "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let shop = trained();
     let show = |model: &str| {
@@ -72,7 +88,7 @@ fn a_damaged_artefact_is_refused_by_every_reader() {
     for (file, from, to) in [
         ("parameters.json", "\"horizon_days\": 60", "\"horizon_days\": 61"),
         ("manifest.json", "\"n_customers\": 300", "\"n_customers\": 301"),
-        ("manifest.json", "\"format\": 2", "\"format\": 9"),
+        ("manifest.json", "\"format\": 3", "\"format\": 2"),
         ("parameters.json", "{", ""),
     ] {
         let path = directory.join("models/shop").join(&version).join(file);

@@ -7,8 +7,8 @@ use serde_json::Value;
 use std::path::Path;
 
 const COLUMNS: &str = "customer_id,segment_status,value_status,churn_status,segment_id,segment_name,\
-    segment_probability,tier,rfm,churn_probability,churn_percentile,expected_purchases,ltv,ltv_low,ltv_high,\
-    p_alive,horizon_days,as_of,model_version";
+    segment_probability,segment_noise,tier,rfm,churn_probability,churn_percentile,expected_purchases,ltv,\
+    ltv_low,ltv_high,p_alive,horizon_days,as_of,model_version";
 
 fn score(out: &Path) -> Value {
     let shop = trained();
@@ -47,9 +47,12 @@ fn every_customer_gets_the_scorers_answer_to_the_bit() {
         assert_eq!(bits("ltv_high"), value.ltv_high.to_bits());
         assert_eq!(bits("churn_probability"), churn.probability.to_bits());
         assert_eq!(bits("churn_percentile"), churn.percentile.to_bits());
+        assert_eq!(row["segment_noise"].as_bool(), want.segment.given().unwrap().noise);
         assert!(row["p_alive"].is_null() && row["expected_purchases"].is_null());
         assert_eq!(row["model_version"], shop.version.as_str());
     }
+    let n_noise = rows.iter().filter(|row| row["segment_noise"] == true).count();
+    assert!((1..=3).contains(&n_noise), "a hundredth of 300 customers, fewer at ties: {n_noise}");
 }
 
 #[test]
@@ -70,6 +73,7 @@ fn the_columns_are_the_contracts_and_formats_agree() {
             match &row[name] {
                 Value::Null => assert_eq!(cell, ""),
                 Value::String(text) => assert_eq!(cell, text),
+                Value::Bool(flag) => assert_eq!(cell, flag.to_string(), "{name}"),
                 number => {
                     assert_eq!(cell.parse::<f64>().unwrap(), number.as_f64().unwrap(), "{name}")
                 }

@@ -70,6 +70,7 @@ fn thirty_customers_get_tiers_and_are_told_so() {
         let tier = row["tier"].as_str().unwrap();
         assert_eq!(row["segment_name"], format!("Tier {tier}"), "{row}");
         assert!(row["segment_probability"].is_null(), "a rule has no doubts: {row}");
+        assert!(row["segment_noise"].is_null(), "nor densities: {row}");
         let bands: Vec<u8> =
             row["rfm"].as_str().unwrap().split('-').map(|band| band.parse().unwrap()).collect();
         assert!(bands.len() == 3 && bands.iter().all(|band| (1..=5).contains(band)), "{row}");

@@ -17,6 +17,7 @@ fn same(row: &Value, prediction: &pb::Prediction) {
     assert_eq!(row["segment_name"], segment.segment_name.as_str());
     assert_eq!(row["tier"], segment.tier.as_str());
     assert_eq!(row["rfm"], segment.rfm.as_str());
+    assert_eq!(row["segment_noise"].as_bool(), segment.noise);
     assert_eq!(row["model_version"], prediction.model_version.as_str());
     assert_eq!(row["horizon_days"], churn.horizon_days);
     for (name, answer) in [

@@ -32,6 +32,7 @@ fn assert_same(sent: &pb::Prediction, expected: &Prediction) {
     assert_eq!(segment.segment_name, given.map_or("", |segment| segment.name.as_str()));
     assert_eq!(segment.cluster, given.map(|segment| segment.cluster as u32));
     assert_eq!(bits(segment.probability), bits(given.and_then(|segment| segment.probability)));
+    assert_eq!(segment.noise, given.and_then(|segment| segment.noise));
     assert_eq!(segment.tier, given.map_or("", |segment| segment.tier));
     assert_eq!(segment.rfm, given.map(|segment| segment.rfm.to_string()).unwrap_or_default());
 

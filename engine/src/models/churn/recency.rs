@@ -37,12 +37,12 @@ pub struct RecencyParams;
 
 impl Estimator for RecencyParams {
     /// Lifetimes, and whether each customer bought nothing within the window.
-    type Input = (Vec<Lifetime>, Vec<bool>);
+    type Input<'a> = (Vec<Lifetime>, Vec<bool>);
     type Fitted = Recency;
 
     fn fit(
         &self,
-        (lifetimes, churned): &Self::Input,
+        (lifetimes, churned): &Self::Input<'_>,
         seed: Seed,
     ) -> Result<Fit<Recency>, FitError> {
         let columns: Vec<f64> = lifetimes.iter().map(column).collect();

@@ -1,62 +1,52 @@
-//! Mixtures through linfa-clustering, one start a call.
+//! Full mixtures through linfa-clustering, one start a call.
 //!
 //! linfa initialises once, whatever `n_runs` says, so every run here is a fit of its own with its
 //! own seed. Its normaliser exponentiates before it adds, so a row far from every component makes
-//! the run collapse; such a run is repeated with a larger `reg_covar` and the caller is told. The
-//! answers never come from linfa but from [`GaussianMixture::log_joint`].
+//! the run collapse, which is told. It says neither how many iterations it took nor its bound.
 
-use super::{GaussianMixture, GmmParams, Parameters};
+use super::em::Ended;
+use super::{CovarianceType, Covariances, GmmParams, Parameters};
 use crate::domain::Seed;
+use crate::matrix::RowSource;
+use crate::models::FitError;
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
-use linfa_clustering::{GaussianMixtureModel, GmmError};
-use ndarray::Array2;
+use linfa_clustering::GaussianMixtureModel;
 
-/// How often a collapsed run is repeated, with ten times the regularisation each time.
-const RETRIES: i32 = 3;
-
-/// One run from one k-means start; the flag holds the regularisation where it had to be raised.
-pub fn run(
+/// One run from one k-means start.
+pub(super) fn run(
     params: &GmmParams,
-    rows: &Array2<f64>,
+    source: &dyn RowSource,
     seed: Seed,
-) -> Result<(GaussianMixture, Option<f64>), String> {
-    let dataset = DatasetBase::from(rows.view());
-    let mut last = String::new();
-    for retry in 0..=RETRIES {
-        let reg_covar = params.reg_covar * 10f64.powi(retry);
-        let fitted = GaussianMixtureModel::params_with_rng(params.n_components, seed.rng())
-            .n_runs(1)
-            .max_n_iterations(u64::from(params.max_iter))
-            .tolerance(params.tol)
-            .reg_covariance(reg_covar)
-            .fit(&dataset);
-        match fitted {
-            Ok(model) => match ours(&model) {
-                Ok(mixture) => return Ok((mixture, (retry > 0).then_some(reg_covar))),
-                Err(message) => last = message,
-            },
-            // More regularisation would hide that the iterations were too few.
-            Err(GmmError::NotConverged(message)) => return Err(message),
-            Err(collapsed) => last = collapsed.to_string(),
-        }
+) -> Result<Ended, FitError> {
+    let failed =
+        |last: String| FitError::NoRunSucceeded { max_iter: u64::from(params.max_iter), last };
+    if params.covariance != CovarianceType::Full || source.weights(0).is_some() {
+        let message = "linfa fits full covariances alone, and no weights".to_owned();
+        return Err(FitError::Solver { solver: "mixture", message });
     }
-    Err(last)
-}
-
-fn ours(model: &GaussianMixtureModel<f64>) -> Result<GaussianMixture, String> {
+    let rows = crate::models::widened(source)?;
+    let model = GaussianMixtureModel::params_with_rng(params.n_components, seed.rng())
+        .n_runs(1)
+        .max_n_iterations(u64::from(params.max_iter))
+        .tolerance(params.tol)
+        .reg_covariance(params.reg_covar)
+        .fit(&DatasetBase::from(rows.view()))
+        .map_err(|error| failed(error.to_string()))?;
     let parameters = Parameters {
         weights: model.weights().to_vec(),
         means: model.means().outer_iter().map(|mean| mean.to_vec()).collect(),
-        covariances: model
-            .covariances()
-            .outer_iter()
-            .map(|covariance| covariance.iter().copied().collect())
-            .collect(),
+        covariances: Covariances::Full(
+            model
+                .covariances()
+                .outer_iter()
+                .map(|covariance| covariance.iter().copied().collect())
+                .collect(),
+        ),
     };
     let finite = |rows: &[Vec<f64>]| rows.iter().flatten().all(|value| value.is_finite());
     if !finite(&parameters.means) || parameters.weights.iter().any(|weight| weight.is_nan()) {
-        return Err("the run ended in values that are not finite".to_owned());
+        return Err(failed("the run ended in values that are not finite".to_owned()));
     }
-    parameters.try_into()
+    Ok(Ended { parameters, lower_bound: f64::NAN, n_iter: 0, converged: true })
 }

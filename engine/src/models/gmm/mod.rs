@@ -1,18 +1,34 @@
-//! Gaussian mixtures with full covariances, fitted by expectation maximisation (Dempster, Laird &
-//! Rubin 1977).
+//! Gaussian mixtures, fitted by expectation maximisation (Dempster, Laird & Rubin 1977), the same to
+//! the bit for any number of threads, any instruction set and any [`RowSource`].
 
+mod covariances;
+mod em;
 mod linfa_engine;
-mod warm;
 
-use super::{Diagnostics, Estimator, Fit, FitError, Membership, Segmenter};
+pub use covariances::{CovarianceType, Covariances};
+
+use self::em::{Climb, Ended};
+use super::kmeans::{self, KMeansParams};
+use super::survey::Survey;
+use super::{Diagnostics, Engine, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
-use crate::matrix::ScaledMatrix;
+use crate::kernels::Level;
+use crate::kernels::batch::{BATCH, Batch, STRIDE, Shares};
+use crate::kernels::components::Components;
+use crate::matrix::{RowSource, ScaledMatrix};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+
+/// What is near an optimum climbs slowly: a warm start has converged only at this part of the
+/// tolerance.
+const FINER: f64 = 0.01;
 
 /// Hyperparameters of a mixture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GmmParams {
     pub n_components: usize,
+    pub covariance: CovarianceType,
+    pub init: Init,
     /// Independent starts; the one with the highest lower bound wins.
     pub n_init: u32,
     pub max_iter: u32,
@@ -20,6 +36,20 @@ pub struct GmmParams {
     pub tol: f64,
     /// Added to every covariance's diagonal.
     pub reg_covar: f64,
+    pub engine: Engine,
+}
+
+/// What a run starts from. Rows belong to the center that is nearest to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// The centroids of one run of k-means.
+    #[default]
+    Kmeans,
+    /// The centers with which such a run would start.
+    KmeansPlusPlus,
+    /// Rows that differ, drawn evenly.
+    Random,
 }
 
 /// A fitted mixture, components from the heaviest to the lightest.
@@ -27,10 +57,7 @@ pub struct GmmParams {
 #[serde(try_from = "Parameters", into = "Parameters")]
 pub struct GaussianMixture {
     parameters: Parameters,
-    /// Lower Cholesky factors of the covariances, row-major `(n_features, n_features)` each.
-    factors: Vec<Vec<f64>>,
-    /// ln weight - (d ln 2π) / 2 - ln |factor|, per component.
-    constants: Vec<f64>,
+    components: Components,
 }
 
 /// What a mixture is made of, and all of it that is saved.
@@ -41,8 +68,13 @@ pub struct Parameters {
     pub weights: Vec<f64>,
     /// `(n_components, n_features)`.
     pub means: Vec<Vec<f64>>,
-    /// Per component row-major `(n_features, n_features)`, positive definite.
-    pub covariances: Vec<Vec<f64>>,
+    pub covariances: Covariances,
+}
+
+thread_local! {
+    /// Room for single rows, so that an answer allocates nothing.
+    static ROOM: RefCell<(Batch, Shares, Vec<f64>)> =
+        RefCell::new((Batch::new(1), Shares::default(), vec![0.0]));
 }
 
 impl GaussianMixture {
@@ -51,65 +83,101 @@ impl GaussianMixture {
         &self.parameters
     }
 
-    /// Writes ln(weight x density) of every component for one row into `joint`, `(n_components,)`,
-    /// and returns the row's log-density, ln Σ exp(joint), taken around the largest term so that it
-    /// stays finite however far away the row lies.
-    pub fn log_joint(&self, row: &[f32], joint: &mut [f64]) -> f64 {
-        let d = row.len();
-        let mut solved = vec![0.0; d];
-        for (component, joint) in joint.iter_mut().enumerate() {
-            let mean = &self.parameters.means[component];
-            let factor = &self.factors[component];
-            let mut mahalanobis = 0.0;
-            for i in 0..d {
-                let mut rest = f64::from(row[i]) - mean[i];
-                for j in 0..i {
-                    rest -= factor[i * d + j] * solved[j];
-                }
-                solved[i] = rest / factor[i * d + i];
-                mahalanobis += solved[i] * solved[i];
-            }
-            *joint = self.constants[component] - 0.5 * mahalanobis;
+    /// The family of its covariances.
+    pub fn covariance(&self) -> CovarianceType {
+        match self.parameters.covariances {
+            Covariances::Full(_) => CovarianceType::Full,
+            Covariances::Tied(_) => CovarianceType::Tied,
+            Covariances::Diag(_) => CovarianceType::Diag,
+            Covariances::Spherical(_) => CovarianceType::Spherical,
         }
-        let largest = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = joint.iter().map(|&log| libm::exp(log - largest)).sum();
-        largest + libm::log(sum)
+    }
+
+    /// Numbers that are free in it.
+    pub fn n_free(&self) -> usize {
+        let (k, d) = (self.parameters.weights.len(), self.components.n_features());
+        k - 1 + k * d + self.covariance().n_free(k, d)
     }
 
     /// The responsibilities of one row, `(n_components,)`, summing to 1.
     pub fn responsibilities(&self, row: &[f32]) -> Vec<f64> {
-        let mut joint = vec![0.0; self.n_clusters()];
-        let density = self.log_joint(row, &mut joint);
-        joint.iter_mut().for_each(|log| *log = libm::exp(*log - density));
-        joint
+        self.with_rows(row, |batch, shares| {
+            self.components.responsibilities(batch, None, shares);
+            shares.values.iter().step_by(STRIDE).copied().collect()
+        })
     }
 
-    /// Mean log-density of all rows: the lower bound that fits are compared by.
+    /// The log-densities of the rows of `(n_rows, n_features)`, `(n_rows,)`.
+    pub fn log_densities(&self, rows: &ScaledMatrix) -> Vec<f64> {
+        let memberships = self.assign_all(rows);
+        memberships.iter().filter_map(|membership| membership.log_density).collect()
+    }
+
+    /// Mean log-density of all rows.
     pub fn mean_log_density(&self, rows: &ScaledMatrix) -> f64 {
-        let mut joint = vec![0.0; self.n_clusters()];
-        let sum: f64 = rows.rows().map(|row| self.log_joint(row, &mut joint)).sum();
-        sum / rows.n_rows() as f64
+        let densities = self.log_densities(rows);
+        densities.iter().sum::<f64>() / densities.len() as f64
     }
 
-    /// The Bayesian information criterion on these rows (Schwarz 1978); less is better.
-    pub fn bic(&self, rows: &ScaledMatrix) -> f64 {
-        let (n, k, d) = (rows.n_rows() as f64, self.n_clusters() as f64, rows.n_features() as f64);
-        let free = (k - 1.0) + k * d + k * d * (d + 1.0) / 2.0;
-        -2.0 * n * self.mean_log_density(rows) + free * libm::log(n)
+    /// The Bayesian information criterion (Schwarz 1978) of rows with this mean log-density; less is
+    /// better.
+    pub fn bic(&self, n_rows: usize, mean_log_density: f64) -> f64 {
+        let n = n_rows as f64;
+        -2.0 * n * mean_log_density + self.n_free() as f64 * libm::log(n)
     }
 
-    fn reordered(&self) -> GaussianMixture {
-        let order = super::canonical_order(&self.parameters.weights, &self.parameters.means);
-        let pick = |rows: &[Vec<f64>]| order.iter().map(|&index| rows[index].clone()).collect();
-        GaussianMixture {
-            parameters: Parameters {
-                weights: order.iter().map(|&index| self.parameters.weights[index]).collect(),
-                means: pick(&self.parameters.means),
-                covariances: pick(&self.parameters.covariances),
+    /// Akaike's information criterion (1974) of rows with this mean log-density; less is better.
+    pub fn aic(&self, n_rows: usize, mean_log_density: f64) -> f64 {
+        -2.0 * n_rows as f64 * mean_log_density + 2.0 * self.n_free() as f64
+    }
+
+    /// Shows rows, at most a batch, to `ask`.
+    fn with_rows<T>(&self, rows: &[f32], ask: impl FnOnce(&Batch, &mut Shares) -> T) -> T {
+        ROOM.with_borrow_mut(|(batch, shares, zero)| {
+            let d = self.components.n_features();
+            if batch.n_features() != d {
+                *batch = Batch::new(d);
+                *zero = vec![0.0; d];
+            }
+            batch.fill(rows, zero);
+            ask(batch, shares)
+        })
+    }
+
+    /// Where the rows of a batch belong.
+    fn memberships(&self, rows: &[f32], to: &mut [Membership]) {
+        self.with_rows(rows, |batch, shares| {
+            self.components.log_joint(batch, shares);
+            for (lane, membership) in to.iter_mut().enumerate() {
+                let joint = |component: usize| shares.values[component * STRIDE + lane];
+                let mut cluster = 0;
+                for candidate in 1..self.n_clusters() {
+                    if joint(candidate) > joint(cluster) {
+                        cluster = candidate;
+                    }
+                }
+                let density = shares.densities[lane];
+                let probability = Some(libm::exp(joint(cluster) - density).min(1.0));
+                *membership = Membership { cluster, probability, log_density: Some(density) };
+            }
+        });
+    }
+
+    fn reordered(&self) -> Result<GaussianMixture, String> {
+        let Parameters { weights, means, covariances } = &self.parameters;
+        let order = super::canonical_order(weights, means);
+        let numbers = |values: &[f64]| order.iter().map(|&index| values[index]).collect();
+        let arrays = |rows: &[Vec<f64>]| order.iter().map(|&index| rows[index].clone()).collect();
+        GaussianMixture::try_from(Parameters {
+            weights: numbers(weights),
+            means: arrays(means),
+            covariances: match covariances {
+                Covariances::Full(each) => Covariances::Full(arrays(each)),
+                Covariances::Tied(covariance) => Covariances::Tied(covariance.clone()),
+                Covariances::Diag(each) => Covariances::Diag(arrays(each)),
+                Covariances::Spherical(each) => Covariances::Spherical(numbers(each)),
             },
-            factors: pick(&self.factors),
-            constants: order.iter().map(|&index| self.constants[index]).collect(),
-        }
+        })
     }
 }
 
@@ -117,35 +185,9 @@ impl TryFrom<Parameters> for GaussianMixture {
     type Error = String;
 
     fn try_from(parameters: Parameters) -> Result<GaussianMixture, String> {
-        let k = parameters.weights.len();
         let d = parameters.means.first().map_or(0, Vec::len);
-        let shapes = parameters.means.len() == k
-            && parameters.covariances.len() == k
-            && parameters.means.iter().all(|mean| mean.len() == d)
-            && parameters.covariances.iter().all(|covariance| covariance.len() == d * d);
-        if k == 0 || d == 0 || !shapes {
-            return Err("the mixture's arrays do not fit together".to_owned());
-        }
-        let factors: Vec<Vec<f64>> = parameters
-            .covariances
-            .iter()
-            .enumerate()
-            .map(|(component, covariance)| {
-                cholesky(covariance, d)
-                    .ok_or_else(|| format!("covariance {component} is not positive definite"))
-            })
-            .collect::<Result<_, _>>()?;
-        let half_log_tau = 0.5 * d as f64 * libm::log(2.0 * std::f64::consts::PI);
-        let constants = parameters
-            .weights
-            .iter()
-            .zip(&factors)
-            .map(|(weight, factor)| {
-                let log_det: f64 = (0..d).map(|i| libm::log(factor[i * d + i])).sum();
-                libm::log(*weight) - half_log_tau - log_det
-            })
-            .collect();
-        Ok(GaussianMixture { parameters, factors, constants })
+        let components = parameters.components(Level::best(), &vec![0.0; d])?;
+        Ok(GaussianMixture { parameters, components })
     }
 }
 
@@ -161,83 +203,168 @@ impl Segmenter for GaussianMixture {
     }
 
     fn assign(&self, row: &[f32]) -> Membership {
-        let mut joint = vec![0.0; self.n_clusters()];
-        let density = self.log_joint(row, &mut joint);
-        let mut cluster = 0;
-        for (candidate, &log) in joint.iter().enumerate() {
-            if log > joint[cluster] {
-                cluster = candidate;
+        let mut membership = [Membership { cluster: 0, probability: None, log_density: None }];
+        self.memberships(row, &mut membership);
+        membership[0]
+    }
+
+    fn assign_rows(&self, rows: &[f32], n_features: usize) -> Vec<Membership> {
+        let none = Membership { cluster: 0, probability: None, log_density: None };
+        let mut memberships = vec![none; rows.len() / n_features];
+        memberships
+            .chunks_mut(BATCH)
+            .zip(rows.chunks(BATCH * n_features))
+            .for_each(|(to, rows)| self.memberships(rows, to));
+        memberships
+    }
+}
+
+impl GmmParams {
+    /// Fits from where rows already belong, `(n_customers,)` below `n_components`, instead of from
+    /// random starts: the first components are the moments of the rows of each label.
+    ///
+    /// # Errors
+    /// [`FitError`] where a label has no row, a row is not finite, or a component collapses.
+    pub fn fit_from(
+        &self,
+        rows: &dyn RowSource,
+        labels: &[usize],
+    ) -> Result<Fit<GaussianMixture>, FitError> {
+        let finer = GmmParams { tol: FINER * self.tol, ..self.clone() };
+        let survey = Survey::of(rows)?;
+        super::group_means(rows, labels, self.n_components)?;
+        let climb = Climb::new(rows, &survey, &finer, Level::best())?;
+        let start = climb.of_labels(&|first, n| {
+            labels[first..first + n].iter().map(|&label| label as u32).collect()
+        })?;
+        let notes = vec!["started from the incumbent's segments".to_owned()];
+        self.finish(&climb, climb.from(start)?, 0, notes)
+    }
+
+    /// Fits from given parameters.
+    ///
+    /// # Errors
+    /// [`FitError`] where a row is not finite, or a component collapses.
+    pub fn fit_at(
+        &self,
+        source: &dyn RowSource,
+        start: Parameters,
+    ) -> Result<Fit<GaussianMixture>, FitError> {
+        let survey = Survey::of(source)?;
+        let d = source.n_features();
+        let fits = start.means.iter().all(|mean| mean.len() == d)
+            && start.weights.len() == self.n_components;
+        if !fits {
+            return Err(FitError::Start { n_features: d });
+        }
+        let climb = Climb::new(source, &survey, self, Level::best())?;
+        self.finish(&climb, climb.from(start)?, 0, Vec::new())
+    }
+
+    /// The model of a run, with its components in their order.
+    fn finish(
+        &self,
+        climb: &Climb<'_>,
+        ended: Ended,
+        run: u32,
+        mut notes: Vec<String>,
+    ) -> Result<Fit<GaussianMixture>, FitError> {
+        let objective = climb.mean_log_density(&ended.parameters)?;
+        if !ended.converged {
+            notes.push(format!("stopped at the limit of {} iterations", self.max_iter));
+        }
+        let model = GaussianMixture::try_from(ended.parameters)
+            .and_then(|mixture| mixture.reordered())
+            .map_err(|last| FitError::NoRunSucceeded {
+                max_iter: u64::from(self.max_iter),
+                last,
+            })?;
+        let diagnostics = Diagnostics {
+            converged: ended.converged,
+            n_iter: Some(ended.n_iter),
+            objective,
+            run,
+            notes,
+        };
+        Ok(Fit { model, diagnostics })
+    }
+
+    /// One run from one start.
+    fn run(
+        &self,
+        source: &dyn RowSource,
+        survey: &Survey,
+        climb: &Climb<'_>,
+        seed: Seed,
+    ) -> Result<Ended, FitError> {
+        match self.engine {
+            Engine::Linfa => linfa_engine::run(self, source, seed),
+            Engine::Habitus => {
+                let labels = self.start(source, survey, seed)?;
+                let start = climb.of_labels(&|first, n| labels[first..first + n].to_vec())?;
+                climb.from(start)
             }
         }
-        Membership { cluster, probability: Some(libm::exp(joint[cluster] - density).min(1.0)) }
+    }
+
+    /// Where rows belong at the start of a run, `(n_rows,)`.
+    fn start(
+        &self,
+        source: &dyn RowSource,
+        survey: &Survey,
+        seed: Seed,
+    ) -> Result<Vec<u32>, FitError> {
+        let k_means = |max_iter| KMeansParams {
+            n_clusters: self.n_components,
+            n_init: 1,
+            max_iter,
+            tol: 1e-4,
+            engine: Engine::Habitus,
+            mini_batch: None,
+        };
+        let ended = match self.init {
+            Init::Kmeans => k_means(300).run(source, survey, seed)?,
+            Init::KmeansPlusPlus => k_means(0).run(source, survey, seed)?,
+            Init::Random => {
+                let rows = kmeans::seeding::evenly(source, self.n_components, seed)?;
+                k_means(0).run_from(source, survey, rows)?
+            }
+        };
+        Ok(ended.labels)
     }
 }
 
 impl Estimator for GmmParams {
-    type Input = ScaledMatrix;
+    type Input<'a> = dyn RowSource + 'a;
     type Fitted = GaussianMixture;
 
     /// Fits on scaled rows, `(n_customers, n_features)`.
-    fn fit(&self, rows: &ScaledMatrix, seed: Seed) -> Result<Fit<GaussianMixture>, FitError> {
-        super::check_finite(rows)?;
-        super::check_distinct(rows, self.n_components)?;
-        let wide = super::widened(rows);
-        // Lower bounds under different regularisation cannot be compared: the least one goes first.
-        let mut best: Option<(f64, GaussianMixture, Diagnostics)> = None;
-        let mut notes = Vec::new();
-        let mut last = String::new();
+    fn fit(&self, source: &dyn RowSource, seed: Seed) -> Result<Fit<GaussianMixture>, FitError> {
+        let survey = Survey::of(source)?;
+        super::check_distinct(source, self.n_components)?;
+        let climb = Climb::new(source, &survey, self, Level::best())?;
+        let mut best: Option<(f64, Ended, u32)> = None;
+        let (mut notes, mut last) = (Vec::new(), String::new());
         for run in 0..self.n_init.max(1) {
-            let (mixture, raised) =
-                match linfa_engine::run(self, &wide, seed.derive("gmm", u64::from(run))) {
-                    Ok(fitted) => fitted,
-                    Err(message) => {
-                        notes.push(format!("run {run} failed: {message}"));
-                        last = message;
-                        continue;
-                    }
-                };
-            if let Some(reg_covar) = raised {
-                notes.push(format!("run {run} needed reg_covar {reg_covar:e}"));
-            }
-            let reg_covar = raised.unwrap_or(self.reg_covar);
-            let objective = mixture.mean_log_density(rows);
-            let better = best.as_ref().is_none_or(|(least, _, so_far)| {
-                reg_covar < *least || (reg_covar == *least && objective > so_far.objective)
-            });
-            if better {
-                let diagnostics = Diagnostics {
-                    converged: true,
-                    n_iter: None,
-                    objective,
-                    run,
-                    notes: Vec::new(),
-                };
-                best = Some((reg_covar, mixture, diagnostics));
-            }
-        }
-        let (_, mixture, mut diagnostics) =
-            best.ok_or(FitError::NoRunSucceeded { max_iter: u64::from(self.max_iter), last })?;
-        diagnostics.notes = notes;
-        Ok(Fit { model: mixture.reordered(), diagnostics })
-    }
-}
-
-/// The lower factor of a symmetric positive definite matrix, row-major; `None` of any other.
-fn cholesky(matrix: &[f64], d: usize) -> Option<Vec<f64>> {
-    let mut factor = vec![0.0; d * d];
-    for i in 0..d {
-        for j in 0..=i {
-            let dot: f64 = (0..j).map(|l| factor[i * d + l] * factor[j * d + l]).sum();
-            let rest = matrix[i * d + j] - dot;
-            if i == j {
-                if rest <= 0.0 || !rest.is_finite() {
-                    return None;
+            let ended = match self.run(source, &survey, &climb, seed.derive("gmm", u64::from(run)))
+            {
+                Ok(ended) => ended,
+                // A component may collapse from one start and not from another.
+                Err(FitError::NoRunSucceeded { last: message, .. }) => {
+                    notes.push(format!("run {run} failed: {message}"));
+                    last = message;
+                    continue;
                 }
-                factor[i * d + i] = rest.sqrt();
-            } else {
-                factor[i * d + j] = rest / factor[j * d + j];
+                Err(other) => return Err(other),
+            };
+            let bound = climb.mean_log_density(&ended.parameters)?;
+            if best.as_ref().is_none_or(|(so_far, _, _)| bound > *so_far) {
+                best = Some((bound, ended, run));
             }
         }
+        match best {
+            Some((_, ended, run)) => self.finish(&climb, ended, run, notes),
+            None => Err(FitError::NoRunSucceeded { max_iter: u64::from(self.max_iter), last }),
+        }
     }
-    Some(factor)
 }

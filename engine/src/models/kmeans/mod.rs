@@ -1,11 +1,19 @@
-//! k-means (Lloyd 1982, k-means++ starts by Arthur & Vassilvitskii 2007).
+//! k-means: Lloyd's iterations (1982) from k-means++ starts (Arthur & Vassilvitskii 2007), exact and
+//! the same to the bit for any number of threads, any instruction set and any [`RowSource`].
 
 mod linfa_engine;
+mod lloyd;
+mod minibatch;
+pub(super) mod seeding;
 
-use super::{Diagnostics, Estimator, Fit, FitError, Membership, Segmenter};
+use self::lloyd::{Ended, Limits};
+use super::survey::Survey;
+use super::{Diagnostics, Engine, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
-use crate::matrix::ScaledMatrix;
-use ndarray::{Array2, Axis};
+use crate::kernels::Level;
+use crate::kernels::nearest::{Centers, Found};
+use crate::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of k-means.
@@ -16,31 +24,79 @@ pub struct KMeansParams {
     pub n_init: u32,
     pub max_iter: u32,
     /// Converged once the centroids' squared shift is at most `tol` times the mean variance of the
-    /// columns, as in scikit-learn.
+    /// columns, or no row changed its cluster, as in scikit-learn.
     pub tol: f64,
+    pub engine: Engine,
+    /// Rows that an iteration looks at, instead of all: a first look at what is too large for more
+    /// (Sculley, "Web-scale k-means clustering", 2010).
+    pub mini_batch: Option<usize>,
 }
 
 /// Fitted centroids, `(n_clusters, n_features)`, from the largest cluster to the smallest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Centroids", into = "Centroids")]
 pub struct KMeans {
-    pub centroids: Vec<Vec<f64>>,
+    centroids: Vec<Vec<f64>>,
+    centers: Centers,
+}
+
+/// What is saved of a model.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Centroids {
+    centroids: Vec<Vec<f64>>,
+}
+
+impl TryFrom<Centroids> for KMeans {
+    type Error = String;
+
+    fn try_from(Centroids { centroids }: Centroids) -> Result<KMeans, String> {
+        KMeans::new(centroids)
+    }
+}
+
+impl From<KMeans> for Centroids {
+    fn from(KMeans { centroids, .. }: KMeans) -> Centroids {
+        Centroids { centroids }
+    }
 }
 
 impl KMeans {
-    /// The nearest centroid and the squared distance to it; the first of equals.
-    pub fn nearest(&self, row: &[f32]) -> (usize, f64) {
-        let mut best = (0, f64::INFINITY);
-        for (cluster, centroid) in self.centroids.iter().enumerate() {
-            let distance = centroid.iter().zip(row).fold(0.0, |sum, (center, value)| {
-                let difference = f64::from(*value) - center;
-                difference.mul_add(difference, sum)
-            });
-            if distance < best.1 {
-                best = (cluster, distance);
-            }
+    /// A model of these centroids, `(n_clusters, n_features)`.
+    ///
+    /// # Errors
+    /// Where there is none, or they differ in length.
+    pub fn new(centroids: Vec<Vec<f64>>) -> Result<KMeans, String> {
+        let d = centroids.first().map_or(0, Vec::len);
+        if d == 0 || centroids.iter().any(|centroid| centroid.len() != d) {
+            return Err("the centroids' arrays do not fit together".to_owned());
         }
-        best
+        let centers = Centers::new(Level::best(), &centroids);
+        Ok(KMeans { centroids, centers })
+    }
+
+    /// The centroids, `(n_clusters, n_features)`.
+    pub fn centroids(&self) -> &[Vec<f64>] {
+        &self.centroids
+    }
+
+    /// The nearest centroid, the first of equals.
+    pub fn nearest(&self, row: &[f32]) -> usize {
+        self.centers.nearest_one(row) as usize
+    }
+
+    /// The nearest centroids of the rows of `(n_rows, n_features)`, each as [`KMeans::nearest`].
+    pub fn nearest_all(&self, rows: &[f32]) -> Vec<u32> {
+        let d = self.centers.n_features();
+        let mut labels = vec![0; rows.len() / d];
+        labels.par_chunks_mut(CHUNK_ROWS).zip(rows.par_chunks(CHUNK_ROWS * d)).for_each_init(
+            || ((0..CHUNK_ROWS as u32).collect::<Vec<u32>>(), Found::default()),
+            |(all, found), (labels, rows)| {
+                self.centers.nearest(rows, &all[..labels.len()], None, found);
+                labels.copy_from_slice(&found.labels);
+            },
+        );
+        labels
     }
 
     /// The sum of squared distances to the nearest centroids over all rows.
@@ -48,101 +104,109 @@ impl KMeans {
         self.sizes_and_inertia(rows).1
     }
 
-    /// The means of the rows nearest to each centroid; the centroid itself where there are none.
-    fn means(&self, rows: &ScaledMatrix) -> Vec<Vec<f64>> {
-        let mut sums = vec![vec![0.0; rows.n_features()]; self.centroids.len()];
-        let mut sizes = vec![0.0; self.centroids.len()];
-        for row in rows.rows() {
-            let (cluster, _) = self.nearest(row);
-            sizes[cluster] += 1.0;
-            sums[cluster].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
-        }
-        for ((sum, size), centroid) in sums.iter_mut().zip(sizes).zip(&self.centroids) {
-            if size > 0.0 {
-                sum.iter_mut().for_each(|sum| *sum /= size);
-            } else {
-                sum.clone_from(centroid);
-            }
-        }
-        sums
-    }
-
-    fn reordered(&self, sizes: &[f64]) -> KMeans {
-        let order = super::canonical_order(sizes, &self.centroids);
-        KMeans { centroids: order.iter().map(|&cluster| self.centroids[cluster].clone()).collect() }
-    }
-
     fn sizes_and_inertia(&self, rows: &ScaledMatrix) -> (Vec<f64>, f64) {
         let mut sizes = vec![0.0; self.centroids.len()];
         let mut inertia = 0.0;
-        for row in rows.rows() {
-            let (cluster, distance) = self.nearest(row);
-            sizes[cluster] += 1.0;
-            inertia += distance;
+        for (row, label) in rows.rows().zip(self.nearest_all(rows.values())) {
+            sizes[label as usize] += 1.0;
+            inertia += lloyd::squared_distance(row, &self.centroids[label as usize]);
         }
         (sizes, inertia)
     }
 }
 
-/// Where a run ended.
-struct Path {
-    n_iter: u32,
-    converged: bool,
-}
-
-/// Lloyd's iterations with exact means, from where linfa's loop ended: it counts the old centroid
-/// as one more point, so that its centroids are not the means of their rows.
-fn settle(
-    (centroids, mut n_iter): (Vec<Vec<f64>>, u32),
-    rows: &ScaledMatrix,
-    threshold: f64,
-    max_iter: u32,
-) -> (KMeans, Path) {
-    let mut model = KMeans { centroids };
-    while n_iter < max_iter {
-        let means = model.means(rows);
-        let pairs = means.iter().flatten().zip(model.centroids.iter().flatten());
-        let shift: f64 = pairs.map(|(new, old)| (new - old) * (new - old)).sum();
-        model.centroids = means;
-        n_iter += 1;
-        if shift <= threshold {
-            return (model, Path { n_iter, converged: true });
-        }
-    }
-    (model, Path { n_iter, converged: false })
-}
-
 impl KMeansParams {
-    /// The squared shift of all centroids at which a run has converged.
-    fn threshold(&self, rows: &Array2<f64>) -> f64 {
-        self.tol * rows.var_axis(Axis(0), 0.0).mean().unwrap_or(0.0)
-    }
-
     /// Fits from where rows already belong, `(n_customers,)` below `n_clusters`, instead of from
     /// random starts: the first centroids are the means of the rows of each label.
     ///
     /// # Errors
     /// [`FitError`] where a label has no row, or a row is not finite.
-    pub fn fit_from(&self, rows: &ScaledMatrix, labels: &[usize]) -> Result<Fit<KMeans>, FitError> {
-        super::check_finite(rows)?;
+    pub fn fit_from(
+        &self,
+        rows: &dyn RowSource,
+        labels: &[usize],
+    ) -> Result<Fit<KMeans>, FitError> {
         let means = super::group_means(rows, labels, self.n_clusters)?;
-        let threshold = self.threshold(&super::widened(rows));
-        let (model, path) = settle((means, 0), rows, threshold, self.max_iter);
-        let (sizes, inertia) = model.sizes_and_inertia(rows);
-        let mut diagnostics = Diagnostics {
-            converged: path.converged,
-            n_iter: Some(path.n_iter),
-            objective: inertia,
-            run: 0,
-            notes: vec!["started from the incumbent's segments".to_owned()],
-        };
-        self.note_limit(&mut diagnostics);
-        Ok(Fit { model: model.reordered(&sizes), diagnostics })
+        let mut fit = self.fit_at(rows, means)?;
+        fit.diagnostics.notes.insert(0, "started from the incumbent's segments".to_owned());
+        Ok(fit)
     }
 
-    fn note_limit(&self, diagnostics: &mut Diagnostics) {
-        if !diagnostics.converged {
-            diagnostics.notes.push(format!("stopped at the limit of {} iterations", self.max_iter));
+    /// Fits from given centroids, `(n_clusters, n_features)`.
+    ///
+    /// # Errors
+    /// [`FitError`] where a row is not finite or rows cannot be read.
+    pub fn fit_at(
+        &self,
+        source: &dyn RowSource,
+        centroids: Vec<Vec<f64>>,
+    ) -> Result<Fit<KMeans>, FitError> {
+        let survey = Survey::of(source)?;
+        let d = source.n_features();
+        if centroids.is_empty() || centroids.iter().any(|centroid| centroid.len() != d) {
+            return Err(FitError::Start { n_features: d });
+        }
+        let ended = self.run_from(source, &survey, centroids)?;
+        self.finish(ended, 0)
+    }
+
+    fn limits(&self, survey: &Survey) -> Limits {
+        let d = survey.variances.len() as f64;
+        Limits {
+            max_iter: self.max_iter,
+            threshold: self.tol * (survey.variances.iter().sum::<f64>() / d),
+            level: Level::best(),
+            bounds: true,
+        }
+    }
+
+    /// The model of a run, with its clusters in their order.
+    fn finish(&self, ended: Ended, run: u32) -> Result<Fit<KMeans>, FitError> {
+        let order = super::canonical_order(&ended.weights, &ended.centroids);
+        let centroids = order.iter().map(|&cluster| ended.centroids[cluster].clone()).collect();
+        let mut notes = Vec::new();
+        if !ended.converged {
+            notes.push(format!("stopped at the limit of {} iterations", self.max_iter));
+        }
+        let diagnostics = Diagnostics {
+            converged: ended.converged,
+            n_iter: Some(ended.n_iter),
+            objective: ended.inertia,
+            run,
+            notes,
+        };
+        let model = KMeans::new(centroids)
+            .map_err(|message| FitError::Solver { solver: "k-means", message })?;
+        Ok(Fit { model, diagnostics })
+    }
+
+    /// Iterates from given centroids, `(n_clusters, n_features)`.
+    pub(super) fn run_from(
+        &self,
+        source: &dyn RowSource,
+        survey: &Survey,
+        start: Vec<Vec<f64>>,
+    ) -> Result<Ended, FitError> {
+        lloyd::iterate(source, survey, start, &self.limits(survey))
+    }
+
+    /// One run from one start.
+    pub(super) fn run(
+        &self,
+        source: &dyn RowSource,
+        survey: &Survey,
+        seed: Seed,
+    ) -> Result<Ended, FitError> {
+        let limits = self.limits(survey);
+        match self.engine {
+            Engine::Linfa => linfa_engine::run(self, source, survey, &limits, seed),
+            Engine::Habitus => {
+                let start = seeding::seed(source, self.n_clusters, limits.level, seed)?;
+                match self.mini_batch {
+                    None => lloyd::iterate(source, survey, start, &limits),
+                    Some(batch) => minibatch::iterate(source, survey, start, &limits, batch, seed),
+                }
+            }
         }
     }
 }
@@ -153,46 +217,32 @@ impl Segmenter for KMeans {
     }
 
     fn assign(&self, row: &[f32]) -> Membership {
-        Membership { cluster: self.nearest(row).0, probability: None }
+        Membership { cluster: self.nearest(row), probability: None, log_density: None }
+    }
+
+    fn assign_rows(&self, rows: &[f32], _: usize) -> Vec<Membership> {
+        let membership =
+            |label| Membership { cluster: label as usize, probability: None, log_density: None };
+        self.nearest_all(rows).into_iter().map(membership).collect()
     }
 }
 
 impl Estimator for KMeansParams {
-    type Input = ScaledMatrix;
+    type Input<'a> = dyn RowSource + 'a;
     type Fitted = KMeans;
 
     /// Fits on scaled rows, `(n_customers, n_features)`.
-    fn fit(&self, rows: &ScaledMatrix, seed: Seed) -> Result<Fit<KMeans>, FitError> {
-        super::check_finite(rows)?;
-        super::check_distinct(rows, self.n_clusters)?;
-        let wide = super::widened(rows);
-        let mut best: Option<(KMeans, Vec<f64>, Diagnostics)> = None;
+    fn fit(&self, source: &dyn RowSource, seed: Seed) -> Result<Fit<KMeans>, FitError> {
+        let survey = Survey::of(source)?;
+        super::check_distinct(source, self.n_clusters)?;
+        let mut best: Option<(Ended, u32)> = None;
         for run in 0..self.n_init.max(1) {
-            let seed = seed.derive("kmeans", u64::from(run));
-            let threshold = self.threshold(&wide);
-            let start = linfa_engine::run(self, &wide, threshold, seed)?;
-            let (model, path) = settle(start, rows, threshold, self.max_iter);
-            let (sizes, inertia) = model.sizes_and_inertia(rows);
-            // A run with an empty cluster wins only where every run has one.
-            let rank = |sizes: &[f64], inertia: f64| (sizes.contains(&0.0), inertia);
-            let better = best.as_ref().is_none_or(|(_, sizes_so_far, so_far)| {
-                rank(&sizes, inertia) < rank(sizes_so_far, so_far.objective)
-            });
-            if better {
-                let diagnostics = Diagnostics {
-                    converged: path.converged,
-                    n_iter: Some(path.n_iter),
-                    objective: inertia,
-                    run,
-                    notes: Vec::new(),
-                };
-                best = Some((model, sizes, diagnostics));
+            let ended = self.run(source, &survey, seed.derive("kmeans", u64::from(run)))?;
+            if best.as_ref().is_none_or(|(best, _)| ended.inertia < best.inertia) {
+                best = Some((ended, run));
             }
         }
-        let Some((model, sizes, mut diagnostics)) = best else {
-            return Err(FitError::TooFewRows { got: rows.n_rows(), need: 1 });
-        };
-        self.note_limit(&mut diagnostics);
-        Ok(Fit { model: model.reordered(&sizes), diagnostics })
+        let (ended, run) = best.ok_or(FitError::TooFewRows { got: 0, need: 1 })?;
+        self.finish(ended, run)
     }
 }

@@ -57,7 +57,7 @@ fn constant(target: f64, n_features: usize) -> Fit<Linear> {
 }
 
 impl Estimator for ElasticNetParams {
-    type Input = Labelled<f64>;
+    type Input<'a> = Labelled<f64>;
     type Fitted = Linear;
 
     /// linfa centres the targets but not the columns, which biases the fit unless they are centred

@@ -44,7 +44,7 @@ impl Logistic {
 }
 
 impl Estimator for LogisticParams {
-    type Input = Labelled<bool>;
+    type Input<'a> = Labelled<bool>;
     type Fitted = Logistic;
 
     fn fit(&self, input: &Labelled<bool>, _seed: Seed) -> Result<Fit<Logistic>, FitError> {

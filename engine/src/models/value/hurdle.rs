@@ -41,7 +41,7 @@ impl Hurdle {
 
 impl Estimator for HurdleParams {
     /// Encoded rows and the spend of each within the window, not negative.
-    type Input = Labelled<f64>;
+    type Input<'a> = Labelled<f64>;
     type Fitted = Hurdle;
 
     fn fit(&self, input: &Labelled<f64>, seed: Seed) -> Result<Fit<Hurdle>, FitError> {

@@ -1,0 +1,21 @@
+//! The arithmetic under clustering: many rows against many centers, lane by lane.
+//!
+//! This is the one room with `unsafe` code, for instruction sets that a program must ask for at run
+//! time. Each kernel is written once over [`lanes::Singles`] and compiled for each set; tests hold
+//! all against the plain twin, to the bit.
+
+#![allow(unsafe_code, reason = "instruction sets found at run time; see the module's text")]
+
+pub mod batch;
+mod block;
+pub mod components;
+mod exp;
+mod lanes;
+pub mod leads;
+mod level;
+pub mod moments;
+pub mod nearest;
+pub mod potential;
+pub mod sums;
+
+pub use level::Level;

@@ -1,0 +1,65 @@
+//! Everybody whom segments are learned from, gathered part by part, so that histories need not be in
+//! memory together.
+
+use super::TrainError;
+use super::identity::Old;
+use super::stage::Lens;
+use crate::domain::{AsOf, History, Lifetime};
+use crate::features::lifetime_or_none;
+use crate::matrix::FeatureMatrix;
+
+/// Customers that are too many to be in memory at once.
+pub trait Customers: Sync {
+    /// Shows all histories, part by part and always in the same order.
+    ///
+    /// # Errors
+    /// The first that `see` returns, or [`TrainError::Unreadable`].
+    fn each(
+        &self,
+        see: &mut dyn FnMut(&[History]) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError>;
+}
+
+impl Customers for &[History] {
+    fn each(
+        &self,
+        see: &mut dyn FnMut(&[History]) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        see(self)
+    }
+}
+
+/// Those of them whom the version can answer about at the as-of.
+pub(super) struct Roll {
+    /// Raw features, `(n_customers, n_features)`.
+    pub matrix: FeatureMatrix,
+    /// `(n_customers,)`.
+    pub lifetimes: Vec<Lifetime>,
+}
+
+impl Roll {
+    /// Looks at everybody, and shows `old` the same rows.
+    ///
+    /// # Errors
+    /// [`TrainError`] where histories cannot be read.
+    pub fn call(
+        customers: &dyn Customers,
+        lens: &Lens<'_>,
+        as_of: AsOf,
+        old: &mut Option<Old<'_>>,
+    ) -> Result<Roll, TrainError> {
+        let matrix = FeatureMatrix::new(lens.plan.names().to_vec(), Vec::new());
+        let mut roll = Roll { matrix, lifetimes: Vec::new() };
+        customers.each(&mut |histories| {
+            let table = lens.eligible(histories, as_of);
+            let life = |&row: &usize| lifetime_or_none(&histories[row], as_of, lens.currency);
+            roll.lifetimes.extend(table.rows.iter().map(life));
+            if let Some(old) = old {
+                old.see(histories, &table.rows, as_of);
+            }
+            roll.matrix.extend(table.matrix);
+            Ok(())
+        })?;
+        Ok(roll)
+    }
+}
