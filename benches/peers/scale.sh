@@ -1,11 +1,12 @@
 #!/bin/sh
 # Trains on a large simulated log and scores everybody under a bound of memory.
 #
-#   sh benches/peers/scale.sh [CUSTOMERS] [ORDERS] [MEMORY_MB] [DIRECTORY]
+#   sh benches/peers/scale.sh [CUSTOMERS] [ORDERS] [MEMORY_MB] [DIRECTORY] [FAMILY]
 #
 # Prints seconds, CPU seconds and the largest resident set of each step (GNU time).
 set -e
 customers=${1:-5000000} orders=${2:-10} memory=${3:-1200} directory=${4:-$(mktemp -d)}
+family=${5:-gaussian_mixture}
 habitus=${HABITUS:-$(dirname "$0")/../../target/release/habitus}
 cat > "$directory/scale.toml" <<END
 [data.columns]
@@ -16,7 +17,7 @@ quantity = "quantity"
 [model]
 name = "scale"
 [segments]
-family = "kmeans"
+family = "$family"
 END
 step() {
     name=$1

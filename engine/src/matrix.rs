@@ -43,17 +43,19 @@ impl FeatureMatrix {
         self.values.chunks_exact(self.names.len())
     }
 
+    /// A matrix without rows, with room for so many: one that grows would be in memory twice.
+    pub fn with_room(names: Vec<String>, n_rows: usize) -> FeatureMatrix {
+        let values = Vec::with_capacity(n_rows * names.len());
+        FeatureMatrix::new(names, values)
+    }
+
     /// Takes the rows of another matrix of the same columns behind its own.
     ///
     /// # Panics
     /// Where the columns are others: a mistake of the caller, never of the data.
-    pub fn extend(&mut self, other: FeatureMatrix) {
+    pub fn extend(&mut self, other: &FeatureMatrix) {
         assert!(self.names == other.names, "columns must be the same");
-        if self.values.is_empty() {
-            self.values = other.values;
-        } else {
-            self.values.extend(other.values);
-        }
+        self.values.extend_from_slice(&other.values);
     }
 
     /// These rows, in this order.

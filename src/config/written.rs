@@ -374,6 +374,11 @@ impl RawSegments {
         refuse(mixture && self.mini_batch.is_some(), "segments.mini_batch", || {
             "mixtures look at all rows; it is for k-means".to_owned()
         })?;
+        refuse(
+            self.engine == Engine::Linfa && self.mini_batch.is_some(),
+            "segments.mini_batch",
+            || "linfa looks at all rows".to_owned(),
+        )?;
         refuse(mixture && self.engine == Engine::Linfa && !full, "segments.engine", || {
             "linfa fits full covariances alone".to_owned()
         })?;

@@ -59,8 +59,9 @@ const PACKAGES: [Package; 2] = [
     },
 ];
 
-/// Libraries, and the places beyond which they are not named.
-const CONFINED: [(&str, &[&str]); 4] = [
+/// Libraries, and `unsafe`, with the places beyond which they are not named.
+const CONFINED: [(&str, &[&str]); 5] = [
+    ("unsafe", &["engine/src/kernels"]),
     ("polars", &["src/ingest", "src/export"]),
     ("tonic", &["src/rpc", "src/lib"]),
     ("prost", &["src/rpc", "src/lib"]),

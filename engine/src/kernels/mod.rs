@@ -1,8 +1,9 @@
 //! The arithmetic under clustering: many rows against many centers, lane by lane.
 //!
 //! This is the one room with `unsafe` code, for instruction sets that a program must ask for at run
-//! time. Each kernel is written once over [`lanes::Singles`] and compiled for each set; tests hold
-//! all against the plain twin, to the bit.
+//! time. Kernels are written once over the lanes of [`lanes`] and compiled for each set; a few steps
+//! that only move or compare (transposing, picking, noting) have a form of their own for AVX-512.
+//! Tests hold all against the plain twin, to the bit.
 
 #![allow(unsafe_code, reason = "instruction sets found at run time; see the module's text")]
 
@@ -16,6 +17,7 @@ mod level;
 pub mod moments;
 pub mod nearest;
 pub mod potential;
+pub mod stretches;
 pub mod sums;
 
 pub use level::Level;

@@ -72,6 +72,12 @@ impl Sums {
         }
     }
 
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.rows.fill(0);
+        self.weights.fill(0);
+    }
+
     /// Adds what others counted.
     pub fn join(&mut self, other: &Sums) {
         for (ours, theirs) in self.rows.iter_mut().zip(&other.rows) {

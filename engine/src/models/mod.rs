@@ -9,6 +9,7 @@ pub mod density;
 pub mod gmm;
 pub mod kmeans;
 pub mod linear;
+mod pool;
 pub mod selection;
 mod silhouette;
 mod survey;

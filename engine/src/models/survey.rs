@@ -1,6 +1,7 @@
 //! What a fit must know of its rows before it starts.
 
 use super::FitError;
+use crate::kernels::{Level, stretches};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use rayon::prelude::*;
 
@@ -114,17 +115,7 @@ impl Columns {
         let first: Vec<f64> = first.iter().copied().cycle().take(stretch).collect();
         let (mut sums, mut squares) = (vec![0.0; stretch], vec![0.0; stretch]);
         let mut largest = vec![0f32; stretch];
-        for values in rows.chunks(stretch) {
-            let places = sums.iter_mut().zip(&mut squares).zip(&mut largest);
-            for (((sum, square), largest), (value, first)) in places.zip(values.iter().zip(&first))
-            {
-                let deviation = f64::from(*value) - first;
-                *sum += deviation;
-                *square += deviation * deviation;
-                // A NaN passes by here and shows in the sums.
-                *largest = if value.abs() > *largest { value.abs() } else { *largest };
-            }
-        }
+        stretches::add(Level::best(), rows, &first, &mut sums, &mut squares, &mut largest);
         for place in 0..stretch {
             let column = place % d;
             columns.sums[column] += sums[place];

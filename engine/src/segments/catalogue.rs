@@ -36,9 +36,9 @@ pub struct Profile {
 
 /// One training customer, as a profile needs it.
 #[derive(Debug, Clone, Copy)]
-pub struct Member {
+pub struct Member<'a> {
     pub cluster: usize,
-    pub lifetime: Lifetime,
+    pub lifetime: &'a Lifetime,
     pub ltv: f64,
     /// Absent for customers that the churn head does not answer about.
     pub churn_probability: Option<f64>,
@@ -73,7 +73,7 @@ pub fn tier_ids() -> Vec<Identity> {
 }
 
 /// Profiles the segments of one cluster per identity, and names those that have no name yet.
-pub fn catalogue(identities: Vec<Identity>, members: &[Member]) -> Vec<Segment> {
+pub fn catalogue(identities: Vec<Identity>, members: &[Member<'_>]) -> Vec<Segment> {
     let profiles: Vec<Profile> =
         (0..identities.len()).map(|cluster| profile(cluster, members)).collect();
     let taken: Vec<String> =
@@ -95,17 +95,17 @@ pub fn catalogue(identities: Vec<Identity>, members: &[Member]) -> Vec<Segment> 
         .collect()
 }
 
-fn profile(cluster: usize, all: &[Member]) -> Profile {
+fn profile(cluster: usize, all: &[Member<'_>]) -> Profile {
     profile_of(all.iter().filter(|member| member.cluster == cluster), all)
 }
 
-fn profile_of<'a>(members: impl Iterator<Item = &'a Member>, all: &[Member]) -> Profile {
-    let members: Vec<&Member> = members.collect();
+fn profile_of<'a>(members: impl Iterator<Item = &'a Member<'a>>, all: &[Member<'_>]) -> Profile {
+    let members: Vec<&Member<'_>> = members.collect();
     let churn: Vec<f64> = members.iter().filter_map(|member| member.churn_probability).collect();
     let n = members.len() as f64;
     // An empty sum is a negative zero, which would look odd in a file.
     let share = |part: f64, whole: f64| if whole > 0.0 { part / whole + 0.0 } else { 0.0 };
-    let spend = |member: &Member| member.lifetime.total_spend;
+    let spend = |member: &Member<'_>| member.lifetime.total_spend;
     let typical = |value: fn(&Lifetime) -> f64| {
         if members.is_empty() {
             0.0

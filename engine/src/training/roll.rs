@@ -38,18 +38,20 @@ pub(super) struct Roll {
 }
 
 impl Roll {
-    /// Looks at everybody, and shows `old` the same rows.
+    /// Looks at everybody, of whom there are at most `n_customers`, and shows `old` the same rows.
     ///
     /// # Errors
     /// [`TrainError`] where histories cannot be read.
     pub fn call(
         customers: &dyn Customers,
+        n_customers: u64,
         lens: &Lens<'_>,
         as_of: AsOf,
         old: &mut Option<Old<'_>>,
     ) -> Result<Roll, TrainError> {
-        let matrix = FeatureMatrix::new(lens.plan.names().to_vec(), Vec::new());
-        let mut roll = Roll { matrix, lifetimes: Vec::new() };
+        let n = usize::try_from(n_customers).unwrap_or(0);
+        let matrix = FeatureMatrix::with_room(lens.plan.names().to_vec(), n);
+        let mut roll = Roll { matrix, lifetimes: Vec::with_capacity(n) };
         customers.each(&mut |histories| {
             let table = lens.eligible(histories, as_of);
             let life = |&row: &usize| lifetime_or_none(&histories[row], as_of, lens.currency);
@@ -57,7 +59,7 @@ impl Roll {
             if let Some(old) = old {
                 old.see(histories, &table.rows, as_of);
             }
-            roll.matrix.extend(table.matrix);
+            roll.matrix.extend(&table.matrix);
             Ok(())
         })?;
         Ok(roll)

@@ -6,12 +6,13 @@ use super::identity::Old;
 use super::train::TrainingSettings;
 use crate::domain::Lifetime;
 use crate::features::Encoder;
-use crate::matrix::{FeatureMatrix, quantile};
+use crate::matrix::{CHUNK_ROWS, FeatureMatrix, ScaledMatrix, quantile};
 use crate::models::density::{DensityDiagnostics, density};
 use crate::models::selection::Start;
-use crate::models::{FitError, Membership, Segmenter};
+use crate::models::{FitError, SegmentModel, Segmenter};
 use crate::segments::{Bands, Tier};
 use crate::version::{Clusters, NoiseLevel, SegmentBy};
+use rayon::prelude::*;
 
 /// Rows that the density diagnostics look at; their cost grows with the square.
 const DENSITY_SAMPLE: usize = 2_000;
@@ -58,8 +59,7 @@ pub fn clusters(
         }
         other => TrainError::Fit(other),
     })?;
-    let members = selected.model.assign_all(&scaled);
-    let labels: Vec<usize> = members.iter().map(|membership| membership.cluster).collect();
+    let (labels, densities) = assigned(&selected.model, &scaled);
     let density = density(&scaled, &labels, DENSITY_SAMPLE, settings.seed.derive("density", 0));
     let n_clusters = selected.model.n_clusters();
     let table = selected.table.clone();
@@ -68,17 +68,33 @@ pub fn clusters(
         model: selected.model,
         diagnostics: selected.diagnostics,
         selection: selected.table,
-        noise: noise_level(&members, settings.noise_quantile),
+        noise: densities.map(|densities| noise_level(densities, settings.noise_quantile)),
     }));
     Ok(Segmented::new(by, n_clusters, labels, table, density))
 }
 
-/// The `q`-quantile of the customers' log-densities, where the family has densities.
-fn noise_level(members: &[Membership], q: f64) -> Option<NoiseLevel> {
-    let mut densities: Vec<f64> =
-        members.iter().map(|membership| membership.log_density).collect::<Option<_>>()?;
+/// The cluster of each row, `(n_rows,)`, and its log-density where the family has one.
+fn assigned(model: &SegmentModel, rows: &ScaledMatrix) -> (Vec<usize>, Option<Vec<f64>>) {
+    let d = rows.n_features();
+    // Whole memberships of everybody would be larger than the rows.
+    let parts: Vec<(Vec<usize>, Option<Vec<f64>>)> = rows
+        .values()
+        .par_chunks(CHUNK_ROWS * d)
+        .map(|rows| {
+            let members = model.assign_rows(rows, d);
+            let densities = members.iter().map(|membership| membership.log_density).collect();
+            (members.iter().map(|membership| membership.cluster).collect(), densities)
+        })
+        .collect();
+    let (labels, densities): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let densities: Option<Vec<Vec<f64>>> = densities.into_iter().collect();
+    (labels.concat(), densities.map(|densities| densities.concat()))
+}
+
+/// The `q`-quantile of the customers' log-densities.
+fn noise_level(mut densities: Vec<f64>, q: f64) -> NoiseLevel {
     densities.sort_unstable_by(f64::total_cmp);
-    Some(NoiseLevel { quantile: q, log_density: quantile(&densities, q) })
+    NoiseLevel { quantile: q, log_density: quantile(&densities, q) }
 }
 
 impl Segmented {

@@ -119,7 +119,8 @@ pub fn train(
         Some(predecessor) => Old::new(predecessor)?,
         None => None,
     };
-    let Roll { matrix, lifetimes } = Roll::call(input.everybody, &lens, as_of, &mut old)?;
+    let Roll { matrix, lifetimes } =
+        Roll::call(input.everybody, population.n_customers, &lens, as_of, &mut old)?;
     if lifetimes.is_empty() {
         return Err(TrainError::NobodyAt { cutoff: as_of.day });
     }
@@ -399,15 +400,15 @@ fn stages(
 }
 
 /// Every customer as the profiles need it; freezes the churn percentiles on the way.
-fn members(
+fn members<'a>(
     forecast: &mut Forecast,
     settings: &TrainingSettings,
     labels: &[usize],
     matrix: &FeatureMatrix,
-    lifetimes: &[Lifetime],
-) -> Vec<Member> {
+    lifetimes: &'a [Lifetime],
+) -> Vec<Member<'a>> {
     let mut encoded = vec![0.0; forecast.encoder.width()];
-    let members: Vec<Member> = matrix
+    let members: Vec<Member<'a>> = matrix
         .rows()
         .zip(lifetimes)
         .zip(labels)
@@ -417,7 +418,7 @@ fn members(
             let lost = settings.eligibility.is_lost(lifetime);
             Member {
                 cluster,
-                lifetime: *lifetime,
+                lifetime,
                 ltv: forecast.bridge.spend(forecast.value.within_window(&encoded, lifetime)),
                 churn_probability: (!lost).then(|| forecast.bridge.survival(within_window)),
             }

@@ -9,6 +9,7 @@ use crate::kernels::components::Components;
 use crate::kernels::moments::{Moments, Order, Tally};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use crate::models::FitError;
+use crate::models::pool::Pool;
 use crate::models::survey::Survey;
 use rayon::prelude::*;
 
@@ -177,6 +178,7 @@ impl<'a> Climb<'a> {
             shares: Shares::default(),
             tally: Tally::new(n_components, d, order),
         };
+        let rooms = Pool::new();
         let of_piece = |room: &mut Room, rows: &[f32], first: usize, weights: Option<&[f32]>| {
             let Room { batch, shares, tally } = room;
             let mut sum = 0.0;
@@ -195,10 +197,11 @@ impl<'a> Climb<'a> {
             let rows = self.source.chunk(index, buffer)?;
             let weights = self.source.weights(index);
             let pieces = rows.par_chunks(PIECE * d).enumerate();
-            let moments = pieces.map_init(room, |room, (piece, rows)| {
+            let moments = pieces.map(|(piece, rows)| {
                 let start = piece * PIECE;
                 let weights = weights.map(|weights| &weights[start..]);
-                of_piece(room, rows, index * CHUNK_ROWS + start, weights)
+                let first = index * CHUNK_ROWS + start;
+                rooms.with(room, |room| of_piece(room, rows, first, weights))
             });
             Ok::<Vec<(Moments, f64)>, FitError>(moments.collect())
         };

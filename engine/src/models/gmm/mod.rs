@@ -281,7 +281,7 @@ impl GmmParams {
             })?;
         let diagnostics = Diagnostics {
             converged: ended.converged,
-            n_iter: Some(ended.n_iter),
+            n_iter: (self.engine == Engine::Habitus).then_some(ended.n_iter),
             objective,
             run,
             notes,

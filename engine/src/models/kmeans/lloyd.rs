@@ -13,6 +13,7 @@ use crate::kernels::nearest::{Centers, Found};
 use crate::kernels::sums::{Move, Sums, Units};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use crate::models::FitError;
+use crate::models::pool::Pool;
 use crate::models::survey::Survey;
 use rayon::prelude::*;
 
@@ -91,6 +92,7 @@ struct Run<'a> {
     /// The middle of all rows, around which they are compared.
     origin: Vec<f32>,
     sums: Sums,
+    workers: Pool<Worker>,
     /// `(n_rows,)`.
     labels: Vec<u32>,
     /// Leads, larger by what centroids had moved when they were made, `(n_rows,)`; empty without bounds.
@@ -130,6 +132,7 @@ impl<'a> Run<'a> {
             ),
             origin: survey.means.iter().map(|&mean| mean as f32).collect(),
             sums: Sums::new(limits.level, centroids.len(), source.n_features()),
+            workers: Pool::new(),
             drift: Drift::new(centroids.len()),
             centroids,
             // The first pass fills them, in parallel.
@@ -173,21 +176,18 @@ impl<'a> Run<'a> {
             .chunks_mut(CHUNK_ROWS)
             .map(|labels| (labels, leads.next().unwrap_or_default()))
             .collect();
-        let worker = parts
-            .into_par_iter()
-            .enumerate()
-            .try_fold(new, |mut worker, (index, (labels, leads))| {
-                worker.see(&shared, index, labels, leads)?;
-                Ok::<_, FitError>(worker)
-            })
-            .try_reduce(new, |mut a, b| {
-                a.sums.join(&b.sums);
-                a.n_changed += b.n_changed;
-                Ok(a)
-            })?;
+        let workers = &self.workers;
+        parts.into_par_iter().enumerate().try_for_each(|(index, (labels, leads))| {
+            workers.with(new, |worker| worker.see(&shared, index, labels, leads))
+        })?;
+        let mut n_changed = 0;
+        for worker in self.workers.rooms() {
+            self.sums.join(&worker.sums);
+            worker.sums.clear();
+            n_changed += std::mem::take(&mut worker.n_changed);
+        }
         self.is_first = false;
-        self.sums.join(&worker.sums);
-        Ok(worker.n_changed)
+        Ok(n_changed)
     }
 
     /// Moves the centroids to the means of their rows and returns their squared shift. Clusters
