@@ -375,11 +375,13 @@ def init(o):
 
 
 def restarts(o):
-    """Best of ten starts, on 24 matrices; nine other seeds of scikit-learn are the yardstick."""
-    cases = [(d, k) for d in (2, 4, 8, 12, 24, 64) for k in (3, 5, 8, 12)]
+    """Best of ten starts, on 24 matrices and those of --matrix; nine other seeds of scikit-learn are the yardstick."""
+    drawn = [(d, k) for d in (2, 4, 8, 12, 24, 64) for k in (3, 5, 8, 12)]
+    cases = [(matrix(min(o.rows or 2_000, 2_000), d, clusters=k, seed=seed), k)
+             for seed, (d, k) in enumerate(drawn, 1)]
+    cases += [(path, k) for path in o.matrix for k in (3, 5, 8, 12)]
     rows, worst, others, seconds = [], -np.inf, -np.inf, []
-    for seed, (d, k) in enumerate(cases, 1):
-        path = matrix(min(o.rows or 2_000, 2_000), d, clusters=k, seed=seed)
+    for path, k in cases:
         ours = habitus("restarts", path, k, 10)[0]
         theirs = peer("restarts", "lloyd", path, k, 10)[0]
         exact = theirs["inertia"]
@@ -407,6 +409,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, help="of every matrix, for a quick look")
     parser.add_argument("--clusters", type=int, nargs="+", help="instead of a section's own")
+    parser.add_argument("--matrix", nargs="+", default=[], help="further .npy files for restarts")
     parser.add_argument("--more", action="store_true", help="k = 256, and 4 and 64 columns")
     options = parser.parse_args()
     print(f"medians of {options.rounds} interleaved rounds, {os.cpu_count()} processors")

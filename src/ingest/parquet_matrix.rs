@@ -387,7 +387,8 @@ impl Seen {
         let (shift, scale) = match standardize {
             // A column of one number stays as it is, at zero.
             true => (mean, if std > 0.0 { std } else { 1.0 }),
-            false => (0.0, 1.0),
+            // Far from zero single floats are coarse, and where zero lies means nothing to clusters.
+            false => (mean, 1.0),
         };
         MatrixColumn { name, mean, std, n_missing: self.n_missing, shift, scale }
     }

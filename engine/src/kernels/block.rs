@@ -7,8 +7,16 @@ pub(super) const BLOCK: usize = 32;
 
 /// Writes rows into `block`, `(n_features, BLOCK)`, moved so that `origin` becomes zero. Row `i` of the block is row
 /// `picked[i]` of `rows`; lanes without a row are zero.
+///
+/// # Safety
+/// The instruction set of `S` must be present.
 #[inline(always)]
-pub(super) fn fill<S: Singles>(block: &mut [f32], rows: &[f32], picked: &[u32], origin: &[f32]) {
+pub(super) unsafe fn fill<S: Singles>(
+    block: &mut [f32],
+    rows: &[f32],
+    picked: &[u32],
+    origin: &[f32],
+) {
     let d = origin.len();
     if picked.len() < BLOCK {
         block.fill(0.0);

@@ -51,7 +51,7 @@ impl Components {
             Shape::Tied { projected, factor } => projected.len() == k * d && factor.len() == tile,
             Shape::Diagonal { means, inverses } => means.len() == k * d && inverses.len() == k * d,
         };
-        assert!(fits, "components' arrays must fit together");
+        assert!(k > 0 && d > 0 && fits, "components' arrays must fit together");
         Components { level, n_features, constants, shape }
     }
 

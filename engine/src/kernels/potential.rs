@@ -96,7 +96,8 @@ unsafe fn all_blocks<S: Singles>(
         for (lane, row) in picked.iter_mut().enumerate() {
             *row = (start + lane) as u32;
         }
-        block::fill::<S>(&mut block, rows, &picked[..length], &origin);
+        // SAFETY: the caller promises the instruction set.
+        unsafe { block::fill::<S>(&mut block, rows, &picked[..length], &origin) };
         let (mut near, mut counts) = ([0f32; BLOCK], [1f32; BLOCK]);
         match &closest {
             Closest::Kept(closest, weights) => {

@@ -62,7 +62,8 @@ pub struct Fit<M> {
 #[serde(deny_unknown_fields)]
 pub struct Diagnostics {
     pub converged: bool,
-    /// Iterations of the winning run; absent where the solver does not tell.
+    /// Iterations of the winning run, or of what last improved its end; absent where the solver does
+    /// not tell.
     pub n_iter: Option<u32>,
     /// What was optimised: inertia, mean log-likelihood, penalised loss.
     pub objective: f64,
@@ -197,12 +198,32 @@ fn check_distinct(source: &dyn RowSource, n_clusters: usize) -> Result<(), FitEr
     Err(FitError::TooFewDistinctRows { got: distinct.len(), need: n_clusters })
 }
 
+/// Refuses labels of which one is beyond the others or has no row, and too few or too many of them.
+fn check_labels(n_rows: usize, labels: &[usize], n_labels: usize) -> Result<(), FitError> {
+    if labels.len() != n_rows {
+        return Err(FitError::TooFewRows { got: labels.len(), need: n_rows });
+    }
+    let mut used = vec![false; n_labels];
+    for &label in labels {
+        match used.get_mut(label) {
+            Some(used) => *used = true,
+            None => return Err(FitError::TooFewDistinctRows { got: n_labels, need: label + 1 }),
+        }
+    }
+    let n_used = used.iter().filter(|&&used| used).count();
+    if n_used < n_labels {
+        return Err(FitError::TooFewDistinctRows { got: n_used, need: n_labels });
+    }
+    Ok(())
+}
+
 /// The means of the rows of each label, `(n_labels, n_features)`; a label without a row is refused.
 fn group_means(
     source: &dyn RowSource,
     labels: &[usize],
     n_labels: usize,
 ) -> Result<Vec<Vec<f64>>, FitError> {
+    check_labels(source.n_rows(), labels, n_labels)?;
     let d = source.n_features();
     let mut sizes = vec![0.0; n_labels];
     let mut means = vec![vec![0.0; d]; n_labels];
@@ -213,10 +234,6 @@ fn group_means(
             sizes[label] += 1.0;
             means[label].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
         }
-    }
-    let n_used = sizes.iter().filter(|&&size| size > 0.0).count();
-    if n_used < n_labels {
-        return Err(FitError::TooFewDistinctRows { got: n_used, need: n_labels });
     }
     for (mean, size) in means.iter_mut().zip(&sizes) {
         mean.iter_mut().for_each(|sum| *sum /= size);

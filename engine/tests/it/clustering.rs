@@ -134,7 +134,8 @@ fn kmeans_with_restarts_finds_as_good_a_partition() {
         ratios.push(ratio(&scaled(&get::<Vec<Vec<f64>>>(case, "x")), case));
     }
     let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-    assert!(mean <= 1.005 && ratios.iter().all(|&ratio| ratio <= 1.15), "{mean}: {ratios:?}");
+    // Breathing takes the luck out of ten starts: no matrix is left that a better draw would win.
+    assert!(mean <= 1.0 && ratios.iter().all(|&ratio| ratio <= 1.001), "{mean}: {ratios:?}");
 }
 
 #[test]

@@ -120,13 +120,16 @@ impl<'a> Climb<'a> {
         let components = parameters
             .components(self.level, &self.origin)
             .map_err(|message| self.collapsed(message))?;
-        Ok(self
-            .pass(0, Order::None, &|_, batch, weights, shares| {
-                components.log_joint(batch, shares);
-                log_likelihood(batch, weights, shares)
-            })?
-            .1
-            / self.weight)
+        let (_, sum) = self.pass(0, Order::None, &|_, batch, weights, shares| {
+            components.log_joint(batch, shares);
+            log_likelihood(batch, weights, shares)
+        })?;
+        let mean = sum / self.weight;
+        if mean.is_finite() {
+            Ok(mean)
+        } else {
+            Err(self.collapsed("the rows have no finite density".to_owned()))
+        }
     }
 
     /// The moments of all rows under the components (E step), and their mean log-density.

@@ -32,7 +32,7 @@ pub(super) fn run(
         .tolerance(params.tol)
         .reg_covariance(params.reg_covar)
         .fit(&DatasetBase::from(rows.view()))
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(format!("linfa could not go on ({error})")))?;
     let parameters = Parameters {
         weights: model.weights().to_vec(),
         means: model.means().outer_iter().map(|mean| mean.to_vec()).collect(),

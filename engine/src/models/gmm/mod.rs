@@ -29,7 +29,7 @@ pub struct GmmParams {
     pub n_components: usize,
     pub covariance: CovarianceType,
     pub init: Init,
-    /// Independent starts; the one with the highest lower bound wins.
+    /// Independent starts; the one under whose end the rows are densest wins.
     pub n_init: u32,
     pub max_iter: u32,
     /// Converged once the mean log-likelihood of a row changes by less.
@@ -72,7 +72,7 @@ pub struct Parameters {
 }
 
 thread_local! {
-    /// Room for single rows, so that an answer allocates nothing.
+    /// Room for rows and their shares, so that an answer allocates nothing.
     static ROOM: RefCell<(Batch, Shares, Vec<f64>)> =
         RefCell::new((Batch::new(1), Shares::default(), vec![0.0]));
 }
@@ -157,8 +157,14 @@ impl GaussianMixture {
                     }
                 }
                 let density = shares.densities[lane];
-                let probability = Some(libm::exp(joint(cluster) - density).min(1.0));
-                *membership = Membership { cluster, probability, log_density: Some(density) };
+                // So far away from all that nothing can be told of where it belongs.
+                let lost = !density.is_finite();
+                let probability = libm::exp(joint(cluster) - density).min(1.0);
+                *membership = Membership {
+                    cluster,
+                    probability: (!lost).then_some(probability),
+                    log_density: Some(if lost { f64::NEG_INFINITY } else { density }),
+                };
             }
         });
     }
@@ -232,13 +238,14 @@ impl GmmParams {
     ) -> Result<Fit<GaussianMixture>, FitError> {
         let finer = GmmParams { tol: FINER * self.tol, ..self.clone() };
         let survey = Survey::of(rows)?;
-        super::group_means(rows, labels, self.n_components)?;
+        super::check_labels(rows.n_rows(), labels, self.n_components)?;
         let climb = Climb::new(rows, &survey, &finer, Level::best())?;
         let start = climb.of_labels(&|first, n| {
             labels[first..first + n].iter().map(|&label| label as u32).collect()
         })?;
         let notes = vec!["started from the incumbent's segments".to_owned()];
-        self.finish(&climb, climb.from(start)?, 0, notes)
+        let ended = climb.from(start)?;
+        self.finish(climb.mean_log_density(&ended.parameters)?, ended, 0, notes)
     }
 
     /// Fits from given parameters.
@@ -258,18 +265,18 @@ impl GmmParams {
             return Err(FitError::Start { n_features: d });
         }
         let climb = Climb::new(source, &survey, self, Level::best())?;
-        self.finish(&climb, climb.from(start)?, 0, Vec::new())
+        let ended = climb.from(start)?;
+        self.finish(climb.mean_log_density(&ended.parameters)?, ended, 0, Vec::new())
     }
 
     /// The model of a run, with its components in their order.
     fn finish(
         &self,
-        climb: &Climb<'_>,
+        objective: f64,
         ended: Ended,
         run: u32,
         mut notes: Vec<String>,
     ) -> Result<Fit<GaussianMixture>, FitError> {
-        let objective = climb.mean_log_density(&ended.parameters)?;
         if !ended.converged {
             notes.push(format!("stopped at the limit of {} iterations", self.max_iter));
         }
@@ -346,24 +353,27 @@ impl Estimator for GmmParams {
         let mut best: Option<(f64, Ended, u32)> = None;
         let (mut notes, mut last) = (Vec::new(), String::new());
         for run in 0..self.n_init.max(1) {
-            let ended = match self.run(source, &survey, &climb, seed.derive("gmm", u64::from(run)))
-            {
-                Ok(ended) => ended,
+            let seed = seed.derive("gmm", u64::from(run));
+            let ended = self.run(source, &survey, &climb, seed).and_then(|ended| {
+                let bound = climb.mean_log_density(&ended.parameters)?;
+                Ok((bound, ended))
+            });
+            match ended {
+                Ok((bound, ended)) => {
+                    if best.as_ref().is_none_or(|(so_far, _, _)| bound > *so_far) {
+                        best = Some((bound, ended, run));
+                    }
+                }
                 // A component may collapse from one start and not from another.
                 Err(FitError::NoRunSucceeded { last: message, .. }) => {
                     notes.push(format!("run {run} failed: {message}"));
                     last = message;
-                    continue;
                 }
                 Err(other) => return Err(other),
-            };
-            let bound = climb.mean_log_density(&ended.parameters)?;
-            if best.as_ref().is_none_or(|(so_far, _, _)| bound > *so_far) {
-                best = Some((bound, ended, run));
             }
         }
         match best {
-            Some((_, ended, run)) => self.finish(&climb, ended, run, notes),
+            Some((bound, ended, run)) => self.finish(bound, ended, run, notes),
             None => Err(FitError::NoRunSucceeded { max_iter: u64::from(self.max_iter), last }),
         }
     }

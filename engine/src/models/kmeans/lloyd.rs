@@ -9,7 +9,7 @@
 
 use crate::kernels::Level;
 use crate::kernels::leads::{NONE, ROUNDING, renew, used_up};
-use crate::kernels::nearest::{Centers, Found};
+use crate::kernels::nearest::{Ask, Centers, Found};
 use crate::kernels::sums::{Move, Sums, Units};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use crate::models::FitError;
@@ -120,7 +120,9 @@ impl<'a> Run<'a> {
         limits: &'a Limits,
     ) -> Run<'a> {
         let n = source.n_rows();
-        let n_bounds = if limits.bounds { n } else { 0 };
+        // One pass has no use for leads, and neither has one centroid.
+        let bounded = limits.bounds && limits.max_iter > 0 && centroids.len() > 1;
+        let n_bounds = if bounded { n } else { 0 };
         Run {
             source,
             limits,
@@ -319,8 +321,9 @@ impl Worker {
         }
         let rows = shared.source.chunk(index, &mut self.buffer)?;
         let weights = shared.source.weights(index);
-        let up_to = bounded.then_some(shared.drift.up_to);
-        shared.centers.nearest(rows, &self.picked, up_to, &mut self.found);
+        let up_to = shared.drift.up_to;
+        let ask = if bounded { Ask::Leads { up_to } } else { Ask::Labels };
+        shared.centers.nearest(rows, &self.picked, ask, &mut self.found);
         renew(
             shared.level,
             &self.picked,
@@ -518,7 +521,7 @@ mod tests {
     fn rows_are_passed_over() {
         let rows = rows(Kind::Near, 5_000, 3);
         let survey = Survey::of(&rows).unwrap();
-        let limits = Limits { max_iter: 0, threshold: 0.0, level: Level::best(), bounds: true };
+        let limits = Limits { max_iter: 10, threshold: 0.0, level: Level::best(), bounds: true };
         let mut run = Run::new(&rows, &survey, start(&rows, 5, false), &limits);
         for _ in 0..10 {
             run.assign().unwrap();

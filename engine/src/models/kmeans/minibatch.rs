@@ -4,7 +4,7 @@
 
 use super::lloyd::{self, Ended, Limits};
 use crate::domain::Seed;
-use crate::kernels::nearest::{Centers, Found};
+use crate::kernels::nearest::{Ask, Centers, Found};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use crate::models::FitError;
 use crate::models::survey::Survey;
@@ -27,6 +27,7 @@ pub(super) fn iterate(
     seed: Seed,
 ) -> Result<Ended, FitError> {
     let mut rng = seed.derive("mini-batch", 0).rng();
+    let batch = batch.clamp(1, source.n_rows());
     let (mut centroids, mut met) = (start, Vec::new());
     met.resize(centroids.len(), 0.0);
     let mut usual_shift = f64::INFINITY;
@@ -36,15 +37,14 @@ pub(super) fn iterate(
         let before = centroids.clone();
         let centers = Centers::new(limits.level, &centroids);
         let n = source.n_rows() as u64;
-        let mut drawn: Vec<usize> =
-            (0..batch.max(1)).map(|_| rng.gen_range(0..n) as usize).collect();
+        let mut drawn: Vec<usize> = (0..batch).map(|_| rng.gen_range(0..n) as usize).collect();
         drawn.sort_unstable();
         for rows in drawn.chunk_by(|a, b| a / CHUNK_ROWS == b / CHUNK_ROWS) {
             let chunk = rows[0] / CHUNK_ROWS;
             let picked: Vec<u32> = rows.iter().map(|row| (row % CHUNK_ROWS) as u32).collect();
             let values = source.chunk(chunk, &mut buffer)?;
             let weights = source.weights(chunk);
-            centers.nearest(values, &picked, None, &mut found);
+            centers.nearest(values, &picked, Ask::Labels, &mut found);
             for (&place, &label) in picked.iter().zip(&found.labels) {
                 let (place, label) = (place as usize, label as usize);
                 let weight = weights.map_or(1.0, |weights| f64::from(weights[place]));

@@ -1,6 +1,8 @@
-//! k-means: Lloyd's iterations (1982) from k-means++ starts (Arthur & Vassilvitskii 2007), exact and
+//! k-means: Lloyd's iterations (1982) from k-means++ starts (Arthur & Vassilvitskii 2007; of many rows
+//! k-means||, Bahmani & others 2012), exact and
 //! the same to the bit for any number of threads, any instruction set and any [`RowSource`].
 
+mod breathing;
 mod linfa_engine;
 mod lloyd;
 mod minibatch;
@@ -11,7 +13,7 @@ use super::survey::Survey;
 use super::{Diagnostics, Engine, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
 use crate::kernels::Level;
-use crate::kernels::nearest::{Centers, Found};
+use crate::kernels::nearest::{Ask, Centers, Found};
 use crate::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KMeansParams {
     pub n_clusters: usize,
-    /// Independent starts; the one with the least inertia wins.
+    /// Independent starts; the one with the least inertia wins. Where they are several, its end is
+    /// improved by breathing (Fritzke 2020).
     pub n_init: u32,
     pub max_iter: u32,
     /// Converged once the centroids' squared shift is at most `tol` times the mean variance of the
@@ -92,7 +95,7 @@ impl KMeans {
         labels.par_chunks_mut(CHUNK_ROWS).zip(rows.par_chunks(CHUNK_ROWS * d)).for_each_init(
             || ((0..CHUNK_ROWS as u32).collect::<Vec<u32>>(), Found::default()),
             |(all, found), (labels, rows)| {
-                self.centers.nearest(rows, &all[..labels.len()], None, found);
+                self.centers.nearest(rows, &all[..labels.len()], Ask::Labels, found);
                 labels.copy_from_slice(&found.labels);
             },
         );
@@ -237,12 +240,19 @@ impl Estimator for KMeansParams {
         super::check_distinct(source, self.n_clusters)?;
         let mut best: Option<(Ended, u32)> = None;
         for run in 0..self.n_init.max(1) {
-            let ended = self.run(source, &survey, seed.derive("kmeans", u64::from(run)))?;
+            let mut ended = self.run(source, &survey, seed.derive("kmeans", u64::from(run)))?;
+            // Nobody asks for the labels of a run that others follow.
+            ended.labels = Vec::new();
             if best.as_ref().is_none_or(|(best, _)| ended.inertia < best.inertia) {
                 best = Some((ended, run));
             }
         }
-        let (ended, run) = best.ok_or(FitError::TooFewRows { got: 0, need: 1 })?;
+        let (mut ended, run) = best.ok_or(FitError::TooFewRows { got: 0, need: 1 })?;
+        // Who asks for several starts wants a good end; the reference and a first look stay as they are.
+        if self.n_init > 1 && self.engine == Engine::Habitus && self.mini_batch.is_none() {
+            let limits = self.limits(&survey);
+            ended = breathing::breathe(source, &survey, ended, &limits, seed.derive("breathe", 0))?;
+        }
         self.finish(ended, run)
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::domain::Seed;
 use crate::kernels::Level;
-use crate::kernels::nearest::{Centers, Found};
+use crate::kernels::nearest::{Ask, Centers, Found};
 use crate::kernels::potential::{lower, potentials};
 use crate::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix, Weighted};
 use crate::models::FitError;
@@ -263,7 +263,7 @@ impl<'a> Closest<'a> {
                     let weights = self.source.weights(index);
                     let n = (rows.len() / self.source.n_features()) as u32;
                     let all: Vec<u32> = (0..n).collect();
-                    centers.nearest(rows, &all, None, found);
+                    centers.nearest(rows, &all, Ask::Labels, found);
                     let mut sums = vec![0.0; points.len()];
                     for (place, &label) in found.labels.iter().enumerate() {
                         let weight = weights.map_or(1.0, |weights| f64::from(weights[place]));
