@@ -35,7 +35,7 @@ const LARGEST_PLAIN: f64 = 1e15;
 pub struct MatrixReading<'a> {
     /// The columns, in this order; all that hold numbers where left out.
     pub columns: Option<&'a [String]>,
-    /// Whether columns are brought to mean 0 and variance 1.
+    /// Whether columns are brought to variance 1; to mean 0 they are in any case.
     pub standardize: bool,
     /// Bytes that may be taken, roughly.
     pub limit: u64,
@@ -497,7 +497,7 @@ mod tests {
         let plain = MatrixReading { columns: Some(&asked), ..PLAIN };
         let matrix = opened(columns, 3, &plain).unwrap();
         let rows = matrix.read_all().unwrap();
-        assert_eq!(rows.values(), [2.0, 1.0, 4.0, 3.0, 6.0, 2.0, 8.0, 2.0]);
+        assert_eq!(rows.values(), [-3.0, -1.0, -1.0, 1.0, 1.0, 0.0, 3.0, 0.0]);
     }
 
     #[test]
@@ -511,7 +511,7 @@ mod tests {
         ] {
             let numbers = Series::new("x".into(), &[1i64, 2][..]).cast(&number).unwrap();
             let matrix = opened(vec![numbers], 2, &PLAIN).unwrap();
-            assert_eq!(matrix.read_all().unwrap().values(), [1.0, 2.0], "{number:?}");
+            assert_eq!(matrix.read_all().unwrap().values(), [-0.5, 0.5], "{number:?}");
         }
     }
 
