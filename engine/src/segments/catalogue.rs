@@ -110,7 +110,7 @@ fn profile_of<'a>(members: impl Iterator<Item = &'a Member<'a>>, all: &[Member<'
         if members.is_empty() {
             0.0
         } else {
-            median(members.iter().map(|member| value(&member.lifetime)))
+            median(members.iter().map(|member| value(member.lifetime)))
         }
     };
     Profile {
