@@ -35,6 +35,7 @@ fn main() {
         }
         ["predict", file, k] => predict(&npy(file), number(k)),
         ["predict-one", file, k] => predict_one(&npy(file), number(k)),
+        ["machine"] => machine(),
         ["restarts", file, k, n_init] => restarts(&npy(file), number(k), number(n_init)),
         // A run of all benches passes by.
         [] => println!("benches/peers/clustering.py says which commands there are"),
@@ -225,4 +226,56 @@ fn restarts(rows: &ScaledMatrix, k: usize, n_init: usize) {
         "seconds": seconds, "inertia": fit.diagnostics.objective,
         "n_iter": fit.diagnostics.n_iter,
     }));
+}
+
+/// What one core can do: fused multiply-adds in `f32` and reading memory, by AVX-512 where it is.
+fn machine() {
+    const STEPS: usize = 20_000_000;
+    let values = vec![1f32; 48_000_000];
+    let (mut peak, mut read) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..5 {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code, reason = "the instruction set is asked for first")]
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: AVX-512 is present.
+            peak = peak.min(timed(|| black_box(unsafe { multiply_and_add(STEPS) })).1);
+        }
+        let sum = || {
+            let mut sums = [0f32; 64];
+            for values in values.chunks_exact(64) {
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+            black_box(sums)
+        };
+        read = read.min(timed(sum).1);
+    }
+    tell(json!({
+        "gflops_one_core": (STEPS * 8 * 16 * 2) as f64 / peak / 1e9,
+        "gb_per_s_one_core": (values.len() * 4) as f64 / read / 1e9,
+    }));
+}
+
+/// Eight chains of sixteen lanes, as many as two steps a cycle of four cycles each keep busy.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn multiply_and_add(steps: usize) -> f32 {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
+    let factor = _mm512_set1_ps(black_box(0.999));
+    let [mut a, mut b, mut c, mut d] = [_mm512_set1_ps(1.0); 4];
+    let [mut e, mut f, mut g, mut h] = [_mm512_set1_ps(1.0); 4];
+    for _ in 0..steps {
+        a = _mm512_fmadd_ps(a, factor, factor);
+        b = _mm512_fmadd_ps(b, factor, factor);
+        c = _mm512_fmadd_ps(c, factor, factor);
+        d = _mm512_fmadd_ps(d, factor, factor);
+        e = _mm512_fmadd_ps(e, factor, factor);
+        f = _mm512_fmadd_ps(f, factor, factor);
+        g = _mm512_fmadd_ps(g, factor, factor);
+        h = _mm512_fmadd_ps(h, factor, factor);
+    }
+    let mut sum = 0.0;
+    for chain in [a, b, c, d, e, f, g, h] {
+        sum += _mm512_reduce_add_ps(chain);
+    }
+    sum
 }
