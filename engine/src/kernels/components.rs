@@ -5,6 +5,9 @@ use super::batch::{BATCH, Batch, STRIDE, Shares, TILE, padded};
 use super::exp::exp;
 use super::lanes::{Doubles, EIGHT, PlainDoubles};
 
+/// Vectors of rows that are worked on together, at most.
+const MOST_VECTORS: usize = 4;
+
 /// Components, made ready.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Components {
@@ -79,7 +82,7 @@ impl Components {
         assert!(batch.n_features == self.n_features, "a batch of other features");
         shares.values.resize(self.n_components() * STRIDE, 0.0);
         shares.densities.resize(BATCH, 0.0);
-        shares.scratch.resize(padded(self.n_features) * EIGHT * 4, 0.0);
+        shares.scratch.resize(padded(self.n_features) * EIGHT * MOST_VECTORS, 0.0);
         // SAFETY: `Level` is what was found on this machine, or chosen of what is present.
         unsafe {
             match self.level {
@@ -251,10 +254,11 @@ unsafe fn full<S: Doubles, const P: usize>(
     lane: usize,
     shares: &mut Shares,
 ) {
+    const { assert!(P <= MOST_VECTORS) };
     let d = of.n_features;
     let tile = factors.len() / of.constants.len();
-    // SAFETY: lanes and features stay within the batch, and the scratch holds `P <= 4` vectors for
-    // each feature.
+    // SAFETY: lanes and features stay within the batch, and the scratch holds `P` vectors for each
+    // feature.
     unsafe {
         let scratch = shares.scratch.as_mut_ptr();
         let half = S::splat(0.5);
@@ -285,6 +289,7 @@ unsafe fn tied<S: Doubles, const P: usize>(
     lane: usize,
     shares: &mut Shares,
 ) {
+    const { assert!(P <= MOST_VECTORS) };
     let d = of.n_features;
     // SAFETY: as in `full`.
     unsafe {

@@ -41,11 +41,7 @@ pub struct Tally {
 impl Tally {
     /// Nothing yet.
     pub fn new(n_components: usize, n_features: usize, order: Order) -> Tally {
-        let second = match order {
-            Order::Products => n_features * (n_features + 1) / 2,
-            Order::Squares => n_features,
-            Order::None => 0,
-        };
+        let second = order.n_second(n_features);
         Tally {
             weights: vec![0.0; n_components * EIGHT],
             first: vec![0.0; n_components * n_features * EIGHT],
@@ -90,10 +86,26 @@ impl Tally {
     }
 }
 
+impl Order {
+    /// Second moments of a component.
+    fn n_second(self, n_features: usize) -> usize {
+        match self {
+            Order::Products => n_features * (n_features + 1) / 2,
+            Order::Squares => n_features,
+            Order::None => 0,
+        }
+    }
+}
+
 impl Moments {
     /// Nothing yet.
     pub fn new(n_components: usize, n_features: usize, order: Order) -> Moments {
-        Tally::new(n_components, n_features, order).take()
+        let second = order.n_second(n_features);
+        Moments {
+            weights: vec![0.0; n_components],
+            first: vec![0.0; n_components * n_features],
+            second: vec![0.0; n_components * second],
+        }
     }
 
     /// Adds what another counted.

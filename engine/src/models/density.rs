@@ -152,8 +152,13 @@ fn core_distances(rows: &ScaledMatrix, min_points: usize) -> Vec<f64> {
     distances
 }
 
-fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+/// Of two rows.
+pub(super) fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    let square = |(a, b): (&f32, &f32)| {
+        let difference = f64::from(*a) - f64::from(*b);
+        difference * difference
+    };
+    a.iter().zip(b).map(square).sum()
 }
 
 /// Where the ascending distances begin to rise steeply: the one farthest below the line from the

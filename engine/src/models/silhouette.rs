@@ -1,5 +1,6 @@
 //! The silhouette (Rousseeuw 1987), on a sample of rows.
 
+use super::density::squared_distance;
 use crate::domain::Seed;
 use crate::matrix::ScaledMatrix;
 use rand::seq::index;
@@ -22,12 +23,7 @@ pub fn silhouette(rows: &ScaledMatrix, labels: &[usize], sample: usize, seed: Se
     for &row in &chosen {
         distances.fill(0.0);
         for &other in &chosen {
-            let squared: f64 = rows
-                .row(row)
-                .iter()
-                .zip(rows.row(other))
-                .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
-                .sum();
+            let squared = squared_distance(rows.row(row), rows.row(other));
             distances[labels[other]] += squared.sqrt();
         }
         let own = labels[row];

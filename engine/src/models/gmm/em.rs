@@ -23,8 +23,6 @@ const PIECE: usize = CHUNK_ROWS / 4;
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
     pub parameters: Parameters,
-    /// Mean log-density in the last expectation, before the last maximisation.
-    pub lower_bound: f64,
     pub n_iter: u32,
     pub converged: bool,
 }
@@ -76,12 +74,8 @@ impl<'a> Climb<'a> {
     /// # Errors
     /// [`FitError`] where a component collapses, or rows cannot be read.
     pub fn from(&self, start: Parameters) -> Result<Ended, FitError> {
-        let mut ended = Ended {
-            parameters: start,
-            lower_bound: f64::NEG_INFINITY,
-            n_iter: 0,
-            converged: false,
-        };
+        let mut ended = Ended { parameters: start, n_iter: 0, converged: false };
+        let mut before = f64::NEG_INFINITY;
         while ended.n_iter < self.params.max_iter && !ended.converged {
             let components = ended
                 .parameters
@@ -93,8 +87,8 @@ impl<'a> Climb<'a> {
             }
             ended.parameters = self.maximise(&moments);
             ended.n_iter += 1;
-            ended.converged = (bound - ended.lower_bound).abs() < self.params.tol;
-            ended.lower_bound = bound;
+            ended.converged = (bound - before).abs() < self.params.tol;
+            before = bound;
         }
         Ok(ended)
     }

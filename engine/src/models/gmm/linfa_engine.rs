@@ -2,7 +2,7 @@
 //!
 //! linfa initialises once, whatever `n_runs` says, so every run here is a fit of its own with its
 //! own seed. Its normaliser exponentiates before it adds, so a row far from every component makes
-//! the run collapse, which is told. It says neither how many iterations it took nor its bound.
+//! the run collapse, which is told. It does not say how many iterations it took.
 
 use super::em::Ended;
 use super::{CovarianceType, Covariances, GmmParams, Parameters};
@@ -48,5 +48,5 @@ pub(super) fn run(
     if !finite(&parameters.means) || parameters.weights.iter().any(|weight| weight.is_nan()) {
         return Err(failed("the run ended in values that are not finite".to_owned()));
     }
-    Ok(Ended { parameters, lower_bound: f64::NAN, n_iter: 0, converged: true })
+    Ok(Ended { parameters, n_iter: 0, converged: true })
 }

@@ -104,17 +104,9 @@ impl KMeans {
 
     /// The sum of squared distances to the nearest centroids over all rows.
     pub fn inertia(&self, rows: &ScaledMatrix) -> f64 {
-        self.sizes_and_inertia(rows).1
-    }
-
-    fn sizes_and_inertia(&self, rows: &ScaledMatrix) -> (Vec<f64>, f64) {
-        let mut sizes = vec![0.0; self.centroids.len()];
-        let mut inertia = 0.0;
-        for (row, label) in rows.rows().zip(self.nearest_all(rows.values())) {
-            sizes[label as usize] += 1.0;
-            inertia += lloyd::squared_distance(row, &self.centroids[label as usize]);
-        }
-        (sizes, inertia)
+        let labels = self.nearest_all(rows.values());
+        let square = |(row, label)| lloyd::squared_distance(row, &self.centroids[label as usize]);
+        rows.rows().zip(labels).map(square).sum()
     }
 }
 
