@@ -15,6 +15,8 @@ pub struct Lifetime {
     pub age_days: u32,
     /// Days from the last purchase to the as-of; T where there is none.
     pub days_since_last_purchase: u32,
+    /// Σ ln of the days between consecutive purchase periods; 0 without repeats.
+    pub ln_gaps: f64,
     /// Spend over all purchases, in major currency units.
     pub total_spend: f64,
     /// Mean spend of the repeat purchase days, in major currency units; 0 without repeats.

@@ -6,6 +6,7 @@
 mod attributes;
 mod decimal;
 mod digest;
+mod draws;
 mod event;
 mod fingerprint;
 mod history;
@@ -23,6 +24,7 @@ mod time;
 pub use attributes::{AttributeValue, Attributes, Label};
 pub use decimal::DecimalError;
 pub use digest::sha256;
+pub use draws::Draws;
 pub use event::{Details, Event, EventKind, Line, LineView, QUANTITY_DIGITS};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use history::{CustomerId, History, bucket, hash};

@@ -11,6 +11,7 @@ pub fn lifetime_or_none(history: &History, as_of: AsOf, currency: &Currency) -> 
         recency_days: 0,
         age_days: 0,
         days_since_last_purchase: 0,
+        ln_gaps: 0.0,
         total_spend: 0.0,
         monetary_value: 0.0,
     })
@@ -20,10 +21,13 @@ pub fn lifetime_or_none(history: &History, as_of: AsOf, currency: &Currency) -> 
 /// bought nothing has no purchase days and counts from the first event.
 pub fn lifetime(history: &History, as_of: AsOf, currency: &Currency) -> Option<Lifetime> {
     let mut purchases = Accumulator::default();
-    let mut first_day_spend = 0i128;
+    let (mut first_day_spend, mut ln_gaps) = (0i128, 0.0);
     let events = history.until(as_of);
     for event in events.iter().filter(|event| event.kind == EventKind::Purchase) {
         let amount = event.amount.map(|amount| amount.0);
+        if let Some(last) = purchases.last.filter(|&last| last < event.day) {
+            ln_gaps += libm::log(f64::from(event.day.since(last)));
+        }
         purchases.add(event.day, amount);
         if purchases.first == Some(event.day) {
             first_day_spend += i128::from(amount.unwrap_or(0));
@@ -40,6 +44,7 @@ pub fn lifetime(history: &History, as_of: AsOf, currency: &Currency) -> Option<L
         recency_days: days(last.since(first)),
         age_days: days(as_of.day.since(first)),
         days_since_last_purchase: days(as_of.day.since(last)),
+        ln_gaps,
         total_spend: major(purchases.sum),
         monetary_value: if frequency == 0 {
             0.0

@@ -99,6 +99,7 @@ mod tests {
 
     fn life(days_since: u32, purchase_days: u32, spend: f64) -> Lifetime {
         Lifetime {
+            ln_gaps: 0.0,
             purchase_days,
             frequency: purchase_days - 1,
             recency_days: 0,

@@ -1,8 +1,8 @@
 //! One customer's life in a shop, from the first purchase to the end of the log.
 
 use super::Shop;
-use super::draws::Draws;
 use super::pace::{MEAN_YEAR_DAYS, Pace};
+use crate::domain::Draws;
 use crate::domain::{Day, EventKind, Money, Seed, Timestamp};
 
 const SECONDS_PER_DAY: f64 = 86_400.0;

@@ -11,7 +11,6 @@
 //!
 //! What is absent: logins, tickets and referrals, several items in one order, and prices of items.
 
-mod draws;
 mod expectation;
 mod life;
 mod pace;

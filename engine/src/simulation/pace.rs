@@ -5,7 +5,7 @@
 //! highest rate, and each is kept with the share that its own rate has of it.
 
 use super::Shop;
-use super::draws::Draws;
+use crate::domain::Draws;
 use std::f64::consts::TAU;
 
 /// Days of a year, leap years averaged in. The season's peak wanders by a day or two around its

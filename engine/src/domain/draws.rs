@@ -1,43 +1,45 @@
-//! Draws from the distributions that a simulated customer needs.
+//! Draws from the distributions that simulated customers and posterior draws need.
 //!
 //! Logarithms and the like come from `libm`, so that every machine draws the same bits.
 
-use crate::domain::Seed;
+use super::Seed;
 use rand::RngCore;
 use rand_xoshiro::Xoshiro256Plus;
 
-/// One customer's source of chance.
-pub(super) struct Draws(Xoshiro256Plus);
+/// A source of chance.
+#[derive(Debug, Clone)]
+pub struct Draws(Xoshiro256Plus);
 
 impl Draws {
-    pub(super) fn new(seed: Seed) -> Draws {
+    /// The source that starts from this seed.
+    pub fn new(seed: Seed) -> Draws {
         Draws(seed.rng())
     }
 
     /// Uniform on the open interval (0, 1), so that its logarithm is finite and not zero.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         // The generator's lowest bits are its weakest; half a step keeps both ends away.
         ((self.0.next_u64() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
     }
 
     /// True with this probability.
-    pub(super) fn chance(&mut self, probability: f64) -> bool {
+    pub fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
     /// One of 0..n, all equally likely; 0 where there is none.
-    pub(super) fn below(&mut self, n: u32) -> u32 {
+    pub fn below(&mut self, n: u32) -> u32 {
         ((self.unit() * f64::from(n)) as u32).min(n.saturating_sub(1))
     }
 
     /// Exponential with mean 1.
-    pub(super) fn exponential(&mut self) -> f64 {
+    pub fn exponential(&mut self) -> f64 {
         -libm::log(self.unit())
     }
 
     /// Standard normal, by the polar method of Marsaglia & Bray (1964), "A Convenient Method for
     /// Generating Normal Variables", *SIAM Review* 6(3).
-    pub(super) fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         loop {
             let (x, y) = (2.0 * self.unit() - 1.0, 2.0 * self.unit() - 1.0);
             let square = x * x + y * y;
@@ -48,13 +50,13 @@ impl Draws {
     }
 
     /// Log-normal with this mean; `sigma` is the standard deviation of its logarithm.
-    pub(super) fn lognormal(&mut self, mean: f64, sigma: f64) -> f64 {
+    pub fn lognormal(&mut self, mean: f64, sigma: f64) -> f64 {
         mean * libm::exp(sigma * self.normal() - 0.5 * sigma * sigma)
     }
 
     /// Gamma with this shape (above 0) and scale 1, after Marsaglia & Tsang (2000), "A Simple
     /// Method for Generating Gamma Variables", *ACM TOMS* 26(3).
-    pub(super) fn gamma(&mut self, shape: f64) -> f64 {
+    pub fn gamma(&mut self, shape: f64) -> f64 {
         if shape < 1.0 {
             // Their remark for small shapes: one more, and a power of a uniform draw.
             return self.gamma(shape + 1.0) * libm::pow(self.unit(), 1.0 / shape);
@@ -75,13 +77,13 @@ impl Draws {
     }
 
     /// Beta with these shapes, as a share of two gammas.
-    pub(super) fn beta(&mut self, a: f64, b: f64) -> f64 {
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
         let (x, y) = (self.gamma(a), self.gamma(b));
         x / (x + y)
     }
 
     /// Poisson, by counting arrivals: the work grows with the mean, which is small here.
-    pub(super) fn poisson(&mut self, mean: f64) -> u32 {
+    pub fn poisson(&mut self, mean: f64) -> u32 {
         let mut count = 0;
         let mut elapsed = self.exponential();
         while elapsed < mean {
