@@ -7,7 +7,7 @@ use habitus_engine::features::purchases;
 use habitus_engine::models::Engine;
 use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
-use habitus_engine::training::{self, Input, Population, Trained, TrainingSettings};
+use habitus_engine::training::{self, HeadSettings, Input, Population, Trained, TrainingSettings};
 use habitus_engine::version::{ChurnIs, Eligibility};
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ pub fn settings(family: Family, k: usize) -> TrainingSettings {
         segment_names: BTreeMap::new(),
         max_customers: 200_000,
         churn_is: ChurnIs::Silence,
+        heads: HeadSettings::default(),
     }
 }
 

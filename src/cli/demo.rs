@@ -112,13 +112,13 @@ fn text(
     customer: &str,
 ) -> String {
     let version = &run.trained.version;
-    let (churn, value) = trial_tables(&run.trained.evaluation);
     format!(
-        "{}\n{churn}\n{value}\n{}\n\ncustomer {customer}, asked over gRPC on {address}:\n\n{}\n\
+        "{}\n{}{}\n\ncustomer {customer}, asked over gRPC on {address}:\n\n{}\n\
          ask again with\n\n  grpcurl -plaintext -d '{{\"customer_id\": \"{customer}\"}}' {address} \
          habitus.v1.PredictionService/GetPrediction\n\nor, without grpcurl, with \
          examples/python/client.py {customer} --address {address}",
         segment_table(&version.segment.catalogue, &version.rules.currency),
+        trial_tables(&run.trained.evaluation),
         train::clock_line(&run.trained),
         answer_table(answer),
     )

@@ -132,6 +132,8 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             FitError::NotFinite { .. } => DATA,
             FitError::Source(_)
             | FitError::Start { .. }
+            | FitError::Purchases(_)
+            | FitError::NoPurchaseModel
             | FitError::OneClass
             | FitError::NoRunSucceeded { .. }
             | FitError::Solver { .. } => OTHER,

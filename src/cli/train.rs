@@ -292,7 +292,7 @@ impl Run {
     fn text(&self) -> String {
         let manifest = &self.published.manifest;
         let version = &self.trained.version;
-        let (churn, value) = report::trial_tables(&self.trained.evaluation);
+        let trials = report::trial_tables(&self.trained.evaluation);
         let replaced: String =
             report::replacements(version).iter().map(|line| format!("{line}\n")).collect();
         let notes: String =
@@ -300,7 +300,7 @@ impl Run {
         let lineage = report::lineage(version).map(|text| format!("{text}\n")).unwrap_or_default();
         let gate = self.gate.as_ref().map(report::gate).unwrap_or_default();
         format!(
-            "{}\n{notes}{}\n{lineage}{churn}\n{value}\n{replaced}{}\n\n{gate}{} {}@{}{}\nreport  {}",
+            "{}\n{notes}{}\n{lineage}{trials}{replaced}{}\n\n{gate}{} {}@{}{}\nreport  {}",
             self.validation,
             report::segment_table(&version.segment.catalogue, &version.rules.currency),
             clock_line(&self.trained),

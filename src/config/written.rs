@@ -9,9 +9,10 @@ use habitus_engine::domain::{
 };
 use habitus_engine::features::{Aggregate, Feature, FeatureSpec, SpecError, purchases};
 use habitus_engine::models::Engine;
+use habitus_engine::models::btyd::PurchaseFamily;
 use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
-use habitus_engine::training::{GateParams, TrainingSettings};
+use habitus_engine::training::{ChurnBy, GateParams, HeadSettings, TrainingSettings, ValueBy};
 use habitus_engine::version::{ChurnIs, Eligibility};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub(super) struct RawConfig {
     data: RawData,
     customers: CustomerColumns,
     model: RawModel,
+    heads: RawHeads,
     segments: RawSegments,
     features: RawFeatures,
     gate: GateParams,
@@ -60,6 +62,14 @@ struct RawModel {
     lost_after_days: Option<u32>,
     max_customers: u64,
     churn: ChurnIs,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHeads {
+    value: ValueBy,
+    churn: ChurnBy,
+    purchases: Vec<PurchaseFamily>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,6 +178,7 @@ impl RawConfig {
         check_columns(&spec, &self.data)?;
         check_attributes(&spec, &self.customers)?;
         let churn_is = self.model.churn;
+        let heads = self.heads.check(churn_is)?;
         refuse(
             churn_is == ChurnIs::Label && self.customers.label.is_none(),
             "model.churn",
@@ -217,10 +228,34 @@ impl RawConfig {
                 segment_names: self.segments.names,
                 max_customers,
                 churn_is,
+                heads,
             },
             models: overrides.models.clone().unwrap_or(self.registry.path),
             listen: overrides.listen.unwrap_or(self.serve.listen),
         })
+    }
+}
+
+impl RawHeads {
+    fn check(self, churn_is: ChurnIs) -> Result<HeadSettings, ConfigError> {
+        let RawHeads { value, churn, purchases } = self;
+        let unmodified = purchases.iter().find(|family| family.keeps_first_timers());
+        refuse(unmodified.is_some(), "heads.purchases", || {
+            let family = unmodified.map_or("", |family| family.name());
+            format!(
+                "`{family}` holds that whoever bought once has not dropped out, so it cannot answer \
+                 about everybody; m{family} can"
+            )
+        })?;
+        let needs_model = value == ValueBy::Purchases || churn == ChurnBy::Purchases;
+        refuse(needs_model && purchases.is_empty(), "heads.purchases", || {
+            "a head is to be served by a model of purchases, and none is listed".to_owned()
+        })?;
+        refuse(churn_is == ChurnIs::Label && churn == ChurnBy::Purchases, "heads.churn", || {
+            "a model of purchases cannot tell when a contract ends, which `model.churn` asks for"
+                .to_owned()
+        })?;
+        Ok(HeadSettings { value, churn, purchases })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Tables for people, and the same as JSON for programs.
 
 mod diff;
+mod heads;
 mod lineage;
 mod table;
 mod version;
 
 pub use diff::VersionDiff;
+pub use heads::{replacements, trial_tables};
 pub use lineage::{gate, lineage};
 pub use table::{Table, money, number, percent};
-pub use version::{noise, replacements, segment_table, training_report, trial_tables};
+pub use version::{noise, segment_table, training_report};

@@ -1,11 +1,12 @@
 //! What training says of a version.
 
+use super::heads::{purchase_lines, replacements, served, trial_tables};
 use super::table::{Table, money, number, percent};
 use habitus_engine::domain::Currency;
 use habitus_engine::models::density::REACHABILITY_QUANTILES;
 use habitus_engine::segments::Segment;
-use habitus_engine::training::{ChurnMetrics, Evaluation, Trained, Trial, ValueMetrics};
-use habitus_engine::version::{ModelVersion, NoiseLevel, Replaced};
+use habitus_engine::training::{Evaluation, Trained};
+use habitus_engine::version::{ModelVersion, NoiseLevel};
 use std::fmt::Write;
 
 /// One line per segment.
@@ -42,92 +43,10 @@ pub fn segment_table(catalogue: &[Segment], currency: &Currency) -> Table {
     table
 }
 
-/// Both heads against their baselines, measured once at the last cut-off.
-pub fn trial_tables(evaluation: &Evaluation) -> (Table, Table) {
-    (churn_table(&evaluation.churn), value_table(&evaluation.value))
-}
-
-fn churn_table(trials: &[Trial<ChurnMetrics>]) -> Table {
-    let mut table = Table::new(&[
-        "churn model",
-        "served",
-        "customers",
-        "churned",
-        "AUC",
-        "Brier",
-        "log loss",
-        "ECE",
-        "Brier at calibration",
-        "note",
-    ]);
-    for trial in trials {
-        let holdout = trial.holdout.as_ref();
-        table.row(vec![
-            trial.family.clone(),
-            served(trial.chosen),
-            holdout.map_or_else(|| "-".into(), |metrics| metrics.n_customers.to_string()),
-            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.rate)),
-            number(holdout.and_then(|metrics| metrics.auc), 4),
-            number(holdout.map(|metrics| metrics.brier), 4),
-            number(holdout.map(|metrics| metrics.log_loss), 4),
-            number(holdout.map(|metrics| metrics.ece), 4),
-            number(trial.calibration.as_ref().map(|metrics| metrics.brier), 4),
-            note(trial),
-        ]);
-    }
-    table
-}
-
-fn value_table(trials: &[Trial<ValueMetrics>]) -> Table {
-    let mut table = Table::new(&[
-        "value model",
-        "served",
-        "customers",
-        "actual mean",
-        "predicted mean",
-        "MAE",
-        "norm. Gini",
-        "total ratio",
-        "interval",
-        "coverage",
-        "Gini at calibration",
-        "note",
-    ]);
-    for trial in trials {
-        let holdout = trial.holdout.as_ref();
-        table.row(vec![
-            trial.family.clone(),
-            served(trial.chosen),
-            holdout.map_or_else(|| "-".into(), |metrics| metrics.n_customers.to_string()),
-            number(holdout.map(|metrics| metrics.mean_actual), 2),
-            number(holdout.map(|metrics| metrics.mean_predicted), 2),
-            number(holdout.map(|metrics| metrics.mae), 2),
-            number(holdout.and_then(|metrics| metrics.normalised_gini), 4),
-            number(holdout.and_then(|metrics| metrics.total_ratio), 3),
-            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_level)),
-            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_coverage)),
-            number(trial.calibration.as_ref().and_then(|metrics| metrics.normalised_gini), 4),
-            note(trial),
-        ]);
-    }
-    table
-}
-
-/// Why there is no model, or what its fit had to say.
-fn note<M>(trial: &Trial<M>) -> String {
-    let notes = trial.diagnostics.iter().flat_map(|diagnostics| &diagnostics.notes);
-    trial.failure.iter().chain(notes).cloned().collect::<Vec<_>>().join("; ")
-}
-
-fn served(chosen: bool) -> String {
-    if chosen { "yes".to_owned() } else { String::new() }
-}
-
 /// The whole report of a training run, in Markdown. `rows` accounts for the log.
 pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     let (version, evaluation) = (&trained.version, &trained.evaluation);
     let clock = &evaluation.clock;
-    let (churn, value) = trial_tables(evaluation);
     let mut report = format!(
         "# {name}\n\nTrained on {} customers as of {}.\n\n## Segments\n\n{}\n",
         trained.n_customers,
@@ -151,10 +70,12 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     for note in &evaluation.notes {
         push_line(&mut report, &format!("- **Note**: {note}.\n"));
     }
-    push_line(&mut report, &churn.to_string());
-    push_line(&mut report, &value.to_string());
+    report += &trial_tables(evaluation);
     for line in replacements(version) {
         push_line(&mut report, &format!("- {line}"));
+    }
+    if let Some(head) = &version.forecast.purchases {
+        push_line(&mut report, &format!("\n### Purchases\n\n{}", purchase_lines(head)));
     }
     push_line(&mut report, &format!("\n## Rows\n\n```text\n{rows}\n```"));
     report
@@ -229,18 +150,6 @@ fn heads_line(evaluation: &Evaluation) -> String {
 pub fn noise(version: &ModelVersion) -> Option<String> {
     let NoiseLevel { quantile, log_density } = version.segment.noise()?;
     Some(format!("log-density below {log_density:.1} (the {quantile} quantile)"))
-}
-
-/// The heads that gave way to a baseline, and why; a line each.
-pub fn replacements(version: &ModelVersion) -> Vec<String> {
-    let forecast = &version.forecast;
-    [("churn", &forecast.churn.replaced), ("value", &forecast.value.replaced)]
-        .into_iter()
-        .filter_map(|(head, replaced)| {
-            let Replaced { family, by, reason } = replaced.as_ref()?;
-            Some(format!("{head}: {family} gave way to {by}: {reason}"))
-        })
-        .collect()
 }
 
 fn push_line(report: &mut String, line: &str) {

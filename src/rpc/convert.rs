@@ -87,7 +87,7 @@ fn value_head(answer: &Answer<ValueAnswer>, version: &ModelVersion) -> pb::Value
         ltv_high: given.map(|value| value.ltv_high),
         interval_level: version.forecast.value.interval.level,
         currency_code: version.rules.currency.code.clone(),
-        expected_purchases: None,
+        expected_purchases: given.and_then(|value| value.expected_purchases),
     }
 }
 
@@ -101,7 +101,7 @@ fn churn_head(answer: &Answer<ChurnAnswer>, version: &ModelVersion) -> pb::Churn
         reasons: given
             .map(|churn| churn.reasons.iter().map(churn_reason).collect())
             .unwrap_or_default(),
-        p_alive: None,
+        p_alive: given.and_then(|churn| churn.p_alive),
     }
 }
 

@@ -114,6 +114,8 @@ pub struct ValueAnswer {
     /// the version.
     pub ltv_low: f64,
     pub ltv_high: f64,
+    /// Expected days with a purchase, by the model of purchases; absent where there is none.
+    pub expected_purchases: Option<f64>,
 }
 
 /// How likely a customer is to buy nothing within the horizon.
@@ -124,6 +126,8 @@ pub struct ChurnAnswer {
     pub probability: f64,
     /// Share of the training customers with a lower probability, in `[0, 1]`, frozen in the version.
     pub percentile: f64,
+    /// P(has not dropped out by the as-of), by the model of purchases; absent where there is none.
+    pub p_alive: Option<f64>,
     /// What moved this customer's probability most, largest effect first.
     pub reasons: Vec<Reason>,
 }

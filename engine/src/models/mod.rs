@@ -4,6 +4,7 @@
 //! data that is saved, loaded and asked without the library that fitted it, so that an upgrade of
 //! the library cannot orphan a saved model.
 
+pub mod btyd;
 pub mod churn;
 pub mod density;
 pub mod gmm;
@@ -86,6 +87,10 @@ pub enum FitError {
     TooFewDistinctRows { got: usize, need: usize },
     #[error("what was to be started from does not fit rows of {n_features} features")]
     Start { n_features: usize },
+    #[error(transparent)]
+    Purchases(#[from] btyd::BtydError),
+    #[error("no model of purchases was fitted")]
+    NoPurchaseModel,
     #[error("all rows have the same label")]
     OneClass,
     #[error(

@@ -9,7 +9,7 @@ use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{SegmentModel, Segmenter};
 use crate::segments::Tier;
-use crate::version::{FORMAT, ModelVersion};
+use crate::version::{Expected, FORMAT, ModelVersion};
 use thiserror::Error;
 
 /// Reasons told with a churn probability.
@@ -87,20 +87,23 @@ impl Scorer {
         let life = lifetime_or_none(history, as_of, currency);
         let mut raw = vec![0.0; self.plan.names().len()];
         self.plan.evaluate(history, as_of, &mut raw);
-        let mut encoded = vec![0.0; version.forecast.encoder.width()];
-        version.forecast.encoder.encode(&raw, &mut encoded);
+        let forecast = &version.forecast;
+        let mut encoded = vec![0.0; forecast.encoder.width()];
+        forecast.encoder.encode(&raw, &mut encoded);
+        let days = forecast.bridge.horizon_days;
+        let expected = forecast.within(&encoded, &life, version.churn_is, days);
         answer(
             Answer::Given(self.segment(&raw, &life)),
             // Of somebody who never did anything there is no spend to go by.
             if is_silent {
                 Answer::Abstained(Abstention::NoHistory)
             } else {
-                Answer::Given(self.value(&encoded, &life))
+                Answer::Given(self.value(&expected))
             },
             if version.churn_is.has_ended(history, as_of) {
                 Answer::Abstained(Abstention::AlreadyLost)
             } else {
-                self.churn(&raw, &encoded, &life)
+                self.churn(&raw, &encoded, &life, &expected)
             },
         )
     }
@@ -120,29 +123,32 @@ impl Scorer {
         }
     }
 
-    fn value(&self, encoded: &[f64], life: &Lifetime) -> ValueAnswer {
-        let forecast = &self.version.forecast;
-        let within_window = forecast.value.within_window(encoded, life);
-        let (low, high) = forecast.value.interval.bounds(within_window);
+    fn value(&self, expected: &Expected) -> ValueAnswer {
         ValueAnswer {
-            horizon_days: forecast.bridge.horizon_days,
-            ltv: forecast.bridge.spend(within_window),
-            ltv_low: forecast.bridge.spend(low),
-            ltv_high: forecast.bridge.spend(high),
+            horizon_days: self.version.forecast.bridge.horizon_days,
+            ltv: expected.spend,
+            ltv_low: expected.spend_low,
+            ltv_high: expected.spend_high,
+            expected_purchases: expected.outlook.map(|outlook| outlook.expected_purchases),
         }
     }
 
-    fn churn(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Answer<ChurnAnswer> {
+    fn churn(
+        &self,
+        raw: &[f64],
+        encoded: &[f64],
+        life: &Lifetime,
+        expected: &Expected,
+    ) -> Answer<ChurnAnswer> {
         if self.version.eligibility.is_lost(life) {
             return Answer::Abstained(Abstention::AlreadyLost);
         }
         let forecast = &self.version.forecast;
-        let within_window = forecast.churn.within_window(encoded, life);
-        let probability = forecast.bridge.survival(within_window);
         Answer::Given(ChurnAnswer {
             horizon_days: forecast.bridge.horizon_days,
-            probability,
-            percentile: forecast.churn.percentile(probability),
+            probability: expected.churn,
+            percentile: forecast.churn.percentile(expected.churn),
+            p_alive: expected.outlook.map(|outlook| outlook.p_alive),
             reasons: self.reasons(raw, encoded, life),
         })
     }
@@ -170,7 +176,8 @@ impl Scorer {
                 value: Some(f64::from(life.days_since_last_purchase)),
                 log_odds: slope * model.contribution(life),
             }],
-            ChurnModel::BaseRate(_) => Vec::new(),
+            // Recency, frequency and age act together there; no sum of parts says how.
+            ChurnModel::Purchases | ChurnModel::BaseRate(_) => Vec::new(),
         };
         reasons.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
         reasons.truncate(N_REASONS);
@@ -219,14 +226,18 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
         ValueModel::Hurdle(model) => {
             model.buys.coefficients.len() == width && model.log_spend.coefficients.len() == width
         }
+        ValueModel::Purchases => forecast.purchases.is_some(),
         ValueModel::NaiveRate(_) => true,
     };
     fits(shaped, "value model", "encoder")?;
     let shaped = match &forecast.churn.model {
         ChurnModel::Logistic(model) => model.coefficients.len() == width,
         ChurnModel::Recency(model) => model.logistic.coefficients.len() == 1,
+        ChurnModel::Purchases => forecast.purchases.is_some(),
         ChurnModel::BaseRate(_) => true,
     };
     fits(shaped, "churn model", "encoder")?;
+    let defined = forecast.purchases.as_ref().is_none_or(|head| head.model.check());
+    fits(defined, "model of purchases", "definition")?;
     fits(forecast.bridge.window_days > 0, "bridge", "label window")
 }

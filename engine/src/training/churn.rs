@@ -1,6 +1,7 @@
 //! The churn head: tried, chosen, measured, fitted again.
 
 use super::evaluation::{ChurnMetrics, Trial};
+use super::settings::ChurnBy;
 use super::stage::{Cuts, Encoded};
 use crate::domain::{Lifetime, Seed};
 use crate::models::churn::{BaseRate, ChurnModel, Platt, RecencyParams};
@@ -15,6 +16,7 @@ const LEAST_CUSTOMERS: usize = 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Logistic,
+    Purchases,
     Recency,
     BaseRate,
 }
@@ -24,12 +26,21 @@ type Tried = (Family, Result<Fitted, FitError>);
 
 /// Fits at c1, calibrates and chooses at c2, measures at c3, and fits the chosen family again on
 /// `last`, which keeps its calibration from c2.
-pub fn head(cuts: &Cuts, last: &Encoded, seed: Seed) -> (ChurnHead, Vec<Trial<ChurnMetrics>>) {
-    let mut tried: Vec<Tried> = [Family::Logistic, Family::Recency]
-        .map(|family| (family, Fitted::run(family, cuts, seed)))
-        .into();
-    let (chosen, reason) = choose(&tried);
-    let served = refit(chosen, reason, last, seed);
+pub fn head(
+    cuts: &Cuts,
+    last: &Encoded,
+    by: ChurnBy,
+    seed: Seed,
+) -> (ChurnHead, Vec<Trial<ChurnMetrics>>) {
+    let wanted: &[Family] = match by {
+        ChurnBy::Auto => &[Family::Logistic, Family::Purchases],
+        ChurnBy::Logistic => &[Family::Logistic],
+        ChurnBy::Purchases => &[Family::Purchases],
+    };
+    let run = |&family: &Family| (family, Fitted::run(family, cuts, seed));
+    let mut tried: Vec<Tried> = wanted.iter().chain(&[Family::Recency]).map(run).collect();
+    let (wanted, chosen, reason) = choose(&tried, wanted);
+    let served = refit(wanted, chosen, reason, last, seed);
     if served.family == Family::BaseRate {
         tried.push((served.family, Fitted::run(served.family, cuts, seed)));
     }
@@ -56,24 +67,31 @@ pub fn head(cuts: &Cuts, last: &Encoded, seed: Seed) -> (ChurnHead, Vec<Trial<Ch
     (head, trials)
 }
 
-/// The family with the better Brier score at c2, and why it is not the model where it is not.
-fn choose(tried: &[Tried]) -> (Family, Option<String>) {
+/// The wanted family with the best Brier score at c2, the family that serves by its, and why they
+/// are not the same where they are not.
+fn choose(tried: &[Tried], wanted: &[Family]) -> (Family, Family, Option<String>) {
     let fitted =
-        |family| tried.iter().find(|(candidate, _)| *candidate == family).map(|(_, fit)| fit);
-    match (fitted(Family::Logistic), fitted(Family::Recency)) {
-        (Some(Ok(model)), Some(Ok(baseline))) => {
-            let (model, baseline) = (model.calibrated.brier, baseline.calibrated.brier);
-            if model <= baseline {
-                return (Family::Logistic, None);
-            }
+        |family: Family| tried.iter().find(|(candidate, _)| *candidate == family).map(|(_, f)| f);
+    let brier = |family: Family| Some(fitted(family)?.as_ref().ok()?.calibrated.brier);
+    let scored = wanted.iter().filter_map(|&family| Some((family, brier(family)?)));
+    // Of equals the first.
+    let best = scored.reduce(|a, b| if b.1 < a.1 { b } else { a });
+    match (best, brier(Family::Recency)) {
+        (Some((family, model)), Some(baseline)) if model > baseline => {
             let reason =
                 format!("Brier score at calibration {model:.6}, the baseline's {baseline:.6}");
-            (Family::Recency, Some(reason))
+            (family, Family::Recency, Some(reason))
         }
-        (Some(Ok(_)), _) => (Family::Logistic, None),
-        (Some(Err(error)), Some(Ok(_))) => (Family::Recency, Some(error.to_string())),
-        (Some(Err(error)), _) => (Family::BaseRate, Some(error.to_string())),
-        (None, _) => (Family::BaseRate, Some("nothing was tried".to_owned())),
+        (Some((family, _)), _) => (family, family, None),
+        (None, baseline) => {
+            let family = wanted.first().copied().unwrap_or(Family::Logistic);
+            let reason = match fitted(family) {
+                Some(Err(error)) => error.to_string(),
+                _ => "nothing was tried".to_owned(),
+            };
+            let by = if baseline.is_some() { Family::Recency } else { Family::BaseRate };
+            (family, by, Some(reason))
+        }
     }
 }
 
@@ -86,8 +104,17 @@ struct Served {
 }
 
 /// Fits the chosen family again. Where that fails the baselines stand in, visibly.
-fn refit(chosen: Family, reason: Option<String>, last: &Encoded, seed: Seed) -> Served {
-    let mut reason = reason;
+fn refit(
+    wanted: Family,
+    chosen: Family,
+    mut reason: Option<String>,
+    last: &Encoded,
+    seed: Seed,
+) -> Served {
+    let replaced = |by: Family, reason: Option<String>| {
+        let (family, by) = (name(wanted).to_owned(), name(by).to_owned());
+        reason.map(|reason| Replaced { family, by, reason })
+    };
     for family in [chosen, Family::Recency] {
         match fit(family, last, seed) {
             Ok((model, diagnostics)) => {
@@ -103,11 +130,6 @@ fn refit(chosen: Family, reason: Option<String>, last: &Encoded, seed: Seed) -> 
         diagnostics: None,
         replaced: replaced(Family::BaseRate, reason),
     }
-}
-
-fn replaced(by: Family, reason: Option<String>) -> Option<Replaced> {
-    let family = name(Family::Logistic).to_owned();
-    reason.map(|reason| Replaced { family, by: name(by).to_owned(), reason })
 }
 
 /// A model fitted at c1, with what c2 and c3 say of it.
@@ -162,6 +184,10 @@ fn fit(
                 .fit(&Labelled { rows: data.rows.clone(), targets }, seed)?;
             Ok((ChurnModel::Logistic(fit.model), Some(fit.diagnostics)))
         }
+        Family::Purchases => {
+            let fitted = data.outlooks.as_ref().map(|_| (ChurnModel::Purchases, None));
+            fitted.ok_or(FitError::NoPurchaseModel)
+        }
         Family::Recency => {
             let input: (Vec<Lifetime>, Vec<bool>) =
                 (stage.lifetimes.clone(), stage.churned.clone());
@@ -175,8 +201,12 @@ fn fit(
 }
 
 fn probabilities(model: &ChurnModel, data: &Encoded) -> Vec<f64> {
-    let rows = data.rows.outer_iter().zip(&data.stage.lifetimes);
-    rows.map(|(row, life)| model.probability(&row.to_vec(), life)).collect()
+    let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
+    rows.map(|(index, (row, life))| {
+        let silent = data.outlook(index).map(|outlook| outlook.p_no_purchase);
+        model.probability(&row.to_vec(), life, silent)
+    })
+    .collect()
 }
 
 fn applied(calibration: Platt, raw: Vec<f64>) -> Vec<f64> {
@@ -189,6 +219,7 @@ fn applied(calibration: Platt, raw: Vec<f64>) -> Vec<f64> {
 fn name(family: Family) -> &'static str {
     match family {
         Family::Logistic => "logistic",
+        Family::Purchases => "purchases",
         Family::Recency => "recency",
         Family::BaseRate => "base_rate",
     }

@@ -9,6 +9,7 @@ use crate::models::density::DensityDiagnostics;
 use crate::models::selection::Candidate;
 use crate::models::value::IntervalMap;
 use crate::models::{Diagnostics, FitError};
+use crate::version::Outlook;
 use serde::{Deserialize, Serialize};
 
 /// The evaluation of one training run; written as metrics.json, outside the version's digest.
@@ -18,6 +19,9 @@ pub struct Evaluation {
     /// Whether probabilities and values were stretched from a shorter window to the horizon. The
     /// metrics below are always of the window.
     pub bridged: bool,
+    /// Models of purchases, before any calibration.
+    #[serde(default)]
+    pub purchases: Vec<Trial<PurchaseMetrics>>,
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub segments: SegmentMetrics,
@@ -51,6 +55,21 @@ pub struct ChurnMetrics {
     pub auc: Option<f64>,
     pub brier: f64,
     pub log_loss: f64,
+    pub ece: f64,
+}
+
+/// Metrics of what a model of purchases says of the window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PurchaseMetrics {
+    pub n_customers: usize,
+    /// Days with a purchase.
+    pub mean_actual: f64,
+    pub mean_predicted: f64,
+    pub mae: f64,
+    pub total_ratio: Option<f64>,
+    /// Of P(no purchase).
+    pub auc: Option<f64>,
+    pub brier: f64,
     pub ece: f64,
 }
 
@@ -153,6 +172,26 @@ impl ChurnMetrics {
             brier: brier(churned, probabilities),
             log_loss: log_loss(churned, probabilities),
             ece: ece(churned, probabilities),
+        }
+    }
+}
+
+impl PurchaseMetrics {
+    pub(super) fn of(actual: &[u32], outlooks: &[Outlook]) -> PurchaseMetrics {
+        let n = actual.len() as f64;
+        let silent: Vec<bool> = actual.iter().map(|&purchases| purchases == 0).collect();
+        let actual: Vec<f64> = actual.iter().map(|&purchases| f64::from(purchases)).collect();
+        let predicted: Vec<f64> = outlooks.iter().map(|o| o.expected_purchases).collect();
+        let probabilities: Vec<f64> = outlooks.iter().map(|o| o.p_no_purchase).collect();
+        PurchaseMetrics {
+            n_customers: actual.len(),
+            mean_actual: actual.iter().sum::<f64>() / n,
+            mean_predicted: predicted.iter().sum::<f64>() / n,
+            mae: mean_absolute_error(&actual, &predicted),
+            total_ratio: total_ratio(&actual, &predicted),
+            auc: auc(&silent, &probabilities),
+            brier: brier(&silent, &probabilities),
+            ece: ece(&silent, &probabilities),
         }
     }
 }

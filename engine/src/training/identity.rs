@@ -1,7 +1,8 @@
 //! Segments that outlive their model: a new version's clusters against the incumbent's segments.
 
+use super::settings::TrainingSettings;
 use super::stage::Lens;
-use super::train::{Predecessor, TrainingSettings};
+use super::train::Predecessor;
 use crate::domain::{AsOf, History, SegmentId};
 use crate::features::{Plan, SpecError, lifetime_or_none};
 use crate::segments::{Descent, Identity, Overlap};

@@ -1,10 +1,11 @@
 //! The gate's trial: both versions answer at the incumbent's as-of, and what happened next tells.
 
 use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+use super::settings::TrainingSettings;
 use super::stage::{self, Lens};
-use super::train::{Predecessor, TrainingSettings, forecast};
+use super::train::{Forecasted, Predecessor, forecast};
 use super::{TrainError, identity};
-use crate::domain::{AsOf, EventRules, History};
+use crate::domain::{AsOf, EventRules, History, Lifetime};
 use crate::features::{FeatureSpec, Plan, SpecError, lifetime_or_none};
 use crate::version::{ChurnIs, Eligibility, Forecast};
 
@@ -62,8 +63,14 @@ pub fn judge_fitted_on(
     let then = incumbent.as_of;
     let settings = &settings.resolved(fitted_on);
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
-    let candidate = match forecast(fitted_on, settings, &plan, then, &|_| ()) {
-        Ok((forecast, ..)) => forecast,
+    let currency = &settings.rules.currency;
+    let lifetimes: Vec<Lifetime> = fitted_on
+        .iter()
+        .filter(|history| settings.eligibility.answers(settings.churn_is, history, then))
+        .map(|history| lifetime_or_none(history, then, currency))
+        .collect();
+    let candidate = match forecast(fitted_on, &lifetimes, settings, &plan, then, &|_| ()) {
+        Ok(Forecasted { forecast, .. }) => forecast,
         Err(error @ TrainError::Spec(_)) => return Err(error),
         Err(error) => {
             let reason = format!("the candidate cannot be fitted up to {}: {error}", then.day);
@@ -126,7 +133,7 @@ impl Contestant<'_> {
         let (eligibility, churn_is) = (self.eligibility, self.churn_is);
         let lens = Lens { plan: &plan, currency, eligibility, churn_is };
         let table = lens.eligible(histories, then);
-        let Forecast { encoder, bridge, value, churn } = self.forecast;
+        let encoder = &self.forecast.encoder;
         let mut encoded = vec![0.0; encoder.width()];
         let mut rival = Rival { churn: Vec::new(), value: Vec::new() };
         let mut rows = table.rows.iter().zip(table.matrix.rows()).peekable();
@@ -139,11 +146,10 @@ impl Contestant<'_> {
             };
             let life = lifetime_or_none(&histories[row], then, currency);
             encoder.encode(raw, &mut encoded);
-            let spend = value.within_window(&encoded, &life);
-            let survival = churn.within_window(&encoded, &life);
+            let expected = self.forecast.within(&encoded, &life, self.churn_is, days);
             let is_lost = self.eligibility.is_lost(&life);
-            rival.value.push(Some(bridge.spend_within(days, spend)));
-            rival.churn.push((!is_lost).then(|| bridge.survival_within(days, survival)));
+            rival.value.push(Some(expected.spend));
+            rival.churn.push((!is_lost).then_some(expected.churn));
         }
         Ok(rival)
     }

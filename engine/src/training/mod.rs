@@ -14,8 +14,10 @@ mod identity;
 mod judge;
 mod metrics;
 mod population;
+mod purchases;
 mod roll;
 mod segment;
+mod settings;
 mod stage;
 mod train;
 mod value;
@@ -24,7 +26,7 @@ pub use bootstrap::Interval;
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};
 pub use error::TrainError;
 pub use evaluation::{
-    ChurnMetrics, Evaluation, FeatureSummary, SegmentMetrics, Trial, ValueMetrics,
+    ChurnMetrics, Evaluation, FeatureSummary, PurchaseMetrics, SegmentMetrics, Trial, ValueMetrics,
 };
 pub use gate::{Comparison, GateParams, Outcome, Outcomes, Rival, Verdict, compare};
 pub use identity::check as check_comparable;
@@ -32,4 +34,5 @@ pub use judge::{judge, judge_fitted_on};
 pub use metrics::{auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio};
 pub use population::{Population, Sampler};
 pub use roll::Customers;
-pub use train::{Input, Predecessor, Trained, TrainingSettings, train};
+pub use settings::{ChurnBy, HeadSettings, TrainingSettings, ValueBy};
+pub use train::{Input, Predecessor, Trained, train};

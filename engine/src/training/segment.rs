@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::evaluation::SegmentMetrics;
 use super::identity::Old;
-use super::train::TrainingSettings;
+use super::settings::TrainingSettings;
 use crate::domain::Lifetime;
 use crate::features::Encoder;
 use crate::matrix::{CHUNK_ROWS, FeatureMatrix, ScaledMatrix, quantile};

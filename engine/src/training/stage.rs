@@ -1,9 +1,10 @@
 //! What is known at one cut-off, and what happened after it.
 
+use super::purchases::outlooks;
 use crate::domain::{AsOf, Currency, EventKind, History, Lifetime};
 use crate::features::{Encoder, FeatureTable, Plan, lifetime_or_none};
 use crate::matrix::FeatureMatrix;
-use crate::version::{ChurnIs, Eligibility};
+use crate::version::{ChurnIs, Eligibility, Outlook, PurchaseHead};
 use ndarray::Array2;
 
 /// The customers that the heads would answer about at a cut-off: features and lifetimes from before
@@ -13,6 +14,8 @@ pub struct Stage {
     /// `(n_customers, n_features)` before transforms.
     pub raw: FeatureMatrix,
     pub lifetimes: Vec<Lifetime>,
+    /// Days with a purchase within the window.
+    pub purchases: Vec<u32>,
     /// Spend within the window, in major currency units.
     pub spend: Vec<f64>,
     /// Whether the customer churned within the window.
@@ -81,17 +84,19 @@ impl Stage {
         let FeatureTable { rows, matrix } = lens.eligible(histories, cutoff);
         let unit = lens.currency.minor_per_major();
         let mut kept = Vec::with_capacity(rows.len());
-        let (mut lifetimes, mut spend, mut churned) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lifetimes, mut churned) = (Vec::new(), Vec::new());
+        let (mut purchases, mut spend) = (Vec::new(), Vec::new());
         for (index, &row) in rows.iter().enumerate() {
             let history = &histories[row];
             let Some(outcome) = outcome(history) else { continue };
             kept.push(index);
             lifetimes.push(lifetime_or_none(history, cutoff, lens.currency));
             churned.push(outcome);
+            purchases.push(purchase_days(history, cutoff, until));
             spend.push(window(history, cutoff, until).unwrap_or(0) as f64 / unit);
         }
         let raw = if kept.len() == rows.len() { matrix } else { matrix.select(&kept) };
-        Stage { raw, lifetimes, spend, churned }
+        Stage { raw, lifetimes, purchases, spend, churned }
     }
 
     /// How many customers it holds.
@@ -107,10 +112,18 @@ impl Stage {
         Stage {
             raw: self.raw.select(&kept),
             lifetimes: kept.iter().map(|&row| self.lifetimes[row]).collect(),
+            purchases: kept.iter().map(|&row| self.purchases[row]).collect(),
             spend: kept.iter().map(|&row| self.spend[row]).collect(),
             churned: kept.iter().map(|&row| self.churned[row]).collect(),
         }
     }
+}
+
+/// A model of purchases, where there is one, and the window that it is asked about.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    pub head: Option<&'a PurchaseHead>,
+    pub window_days: u32,
 }
 
 /// A stage with its rows encoded.
@@ -118,12 +131,20 @@ pub struct Encoded<'a> {
     pub stage: &'a Stage,
     /// `(n_customers, width)`.
     pub rows: Array2<f64>,
+    /// What the model of purchases says of the window, `(n_customers,)`; absent without one.
+    pub outlooks: Option<Vec<Outlook>>,
 }
 
 impl<'a> Encoded<'a> {
-    /// Encodes the rows of a stage.
-    pub fn new(stage: &'a Stage, encoder: &Encoder) -> Encoded<'a> {
-        Encoded { stage, rows: encoder.encode_all(&stage.raw) }
+    /// Encodes the rows of a stage, and asks the model of purchases.
+    pub fn new(stage: &'a Stage, encoder: &Encoder, ask: &Ask<'_>) -> Encoded<'a> {
+        let outlooks = ask.head.map(|head| outlooks(head, stage, ask.window_days));
+        Encoded { stage, rows: encoder.encode_all(&stage.raw), outlooks }
+    }
+
+    /// What the model of purchases says of one of its customers.
+    pub fn outlook(&self, row: usize) -> Option<&Outlook> {
+        self.outlooks.as_ref()?.get(row)
     }
 }
 
@@ -136,10 +157,25 @@ pub struct Cuts<'a> {
 
 impl<'a> Cuts<'a> {
     /// Encodes the stages in their order.
-    pub fn new([c1, c2, c3]: &'a [Stage; 3], encoder: &Encoder) -> Cuts<'a> {
-        let encoded = |stage| Encoded::new(stage, encoder);
+    pub fn new([c1, c2, c3]: &'a [Stage; 3], encoder: &Encoder, ask: &Ask<'_>) -> Cuts<'a> {
+        let encoded = |stage| Encoded::new(stage, encoder, ask);
         Cuts { c1: encoded(c1), c2: encoded(c2), c3: encoded(c3) }
     }
+}
+
+/// Days after `cutoff` up to `until` with a purchase. That of the cut-off is not among them, since
+/// all of it is before.
+fn purchase_days(history: &History, cutoff: AsOf, until: AsOf) -> u32 {
+    let seen = history.until(cutoff).len();
+    let mut last = None;
+    let mut n_days = 0;
+    for event in &history.until(until)[seen..] {
+        if event.kind == EventKind::Purchase && last != Some(event.day) {
+            last = Some(event.day);
+            n_days += 1;
+        }
+    }
+    n_days
 }
 
 /// Spend after `cutoff` up to `until` in minor units; `None` without a purchase.

@@ -1,67 +1,22 @@
 //! The whole of training, from histories to a version.
 
-use super::evaluation::{ChurnMetrics, Evaluation, FeatureSummary, Trial, ValueMetrics};
+use super::evaluation::{
+    ChurnMetrics, Evaluation, FeatureSummary, PurchaseMetrics, Trial, ValueMetrics,
+};
 use super::identity::{self, Old};
 use super::roll::{Customers, Roll};
 use super::segment::{self, Segmented};
-use super::stage::{Cuts, Encoded, Lens, Stage};
-use super::{Clock, Population, TrainError, churn, value};
-use crate::domain::{AsOf, Day, EventRules, History, Lifetime, Seed, SegmentId, sha256};
-use crate::features::{Categories, Encoder, FeatureSpec, Plan};
+use super::settings::{ChurnBy, TrainingSettings};
+use super::stage::{Ask, Cuts, Encoded, Stage};
+use super::{Clock, Population, TrainError, churn, purchases, value};
+use crate::domain::{AsOf, Day, History, Lifetime, SegmentId, sha256};
+use crate::features::{Encoder, Plan};
 use crate::matrix::FeatureMatrix;
-use crate::models::selection::SegmentationParams;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
 use crate::version::{
-    Bridge, ChurnIs, Eligibility, FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead,
+    Bridge, ChurnIs, FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Everything that shapes a version besides the events and the incumbent. Part of the manifest and
-/// of the digest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainingSettings {
-    pub rules: EventRules,
-    pub eligibility: Eligibility,
-    pub horizon_days: u32,
-    pub seed: Seed,
-    pub spec: FeatureSpec,
-    pub segmentation: SegmentationParams,
-    /// The features that segments are learned from; all of the spec's where empty.
-    pub segment_features: Vec<String>,
-    /// Fewer customers get value tiers instead of clusters.
-    pub small_below: u64,
-    /// Customers less dense than this quantile of the training customers are noise, from 0 to below
-    /// a half; told where the segments' family has densities.
-    pub noise_quantile: f64,
-    /// Names by segment id.
-    pub segment_names: BTreeMap<String, String>,
-    /// Heads are learned from a seeded sample of so many customers; segments from all.
-    pub max_customers: u64,
-    pub churn_is: ChurnIs,
-}
-
-impl TrainingSettings {
-    /// The settings with a column per category of these customers in the place of each `one_hot`.
-    pub(super) fn resolved(&self, histories: &[History]) -> TrainingSettings {
-        let mut categories = Categories::of(&self.spec);
-        categories.see(histories);
-        let spec = self.spec.resolved(&categories);
-        let segment_features = self.spec.resolved_names(&self.segment_features, &spec);
-        TrainingSettings { spec, segment_features, ..self.clone() }
-    }
-
-    /// How stages look at customers under these settings.
-    fn lens<'a>(&'a self, plan: &'a Plan) -> Lens<'a> {
-        Lens {
-            plan,
-            currency: &self.rules.currency,
-            eligibility: self.eligibility,
-            churn_is: self.churn_is,
-        }
-    }
-}
 
 /// The version whose segments a new one takes over.
 #[derive(Debug, Clone, Copy)]
@@ -146,8 +101,8 @@ pub fn train(
         );
     }
 
-    let (mut forecast, churn, value, clock) =
-        forecast(histories, settings, &plan, as_of, progress)?;
+    let Forecasted { mut forecast, purchases, churn, value, clock } =
+        forecast(histories, &lifetimes, settings, &plan, as_of, progress)?;
     if is_undated(histories, settings) {
         notes.push(
             "labels have no dates: customers were drawn to fit (60 %), calibrate (20 %) and measure \
@@ -163,6 +118,7 @@ pub fn train(
     let evaluation = Evaluation {
         clock,
         bridged: clock.bridged(),
+        purchases,
         churn,
         value,
         segments: segmented.metrics,
@@ -299,11 +255,19 @@ fn segmentation_of(settings: &TrainingSettings) -> String {
 }
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
-pub(super) type Forecasted = (Forecast, Vec<Trial<ChurnMetrics>>, Vec<Trial<ValueMetrics>>, Clock);
+pub(super) struct Forecasted {
+    pub forecast: Forecast,
+    pub purchases: Vec<Trial<PurchaseMetrics>>,
+    pub churn: Vec<Trial<ChurnMetrics>>,
+    pub value: Vec<Trial<ValueMetrics>>,
+    pub clock: Clock,
+}
 
-/// Fits, calibrates and measures the value and churn heads, then fits them again.
+/// Fits, calibrates and measures the value and churn heads, then fits them again. `lifetimes` are
+/// those of everybody at the as-of.
 pub(super) fn forecast(
     histories: &[History],
+    lifetimes: &[Lifetime],
     settings: &TrainingSettings,
     plan: &Plan,
     as_of: AsOf,
@@ -331,21 +295,35 @@ pub(super) fn forecast(
     if not_lost[2].n_customers() == 0 {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
     }
+    let (window_days, families) = (clock.window_days, &settings.heads.purchases);
+    let (chosen, purchases) = if undated {
+        (None, Vec::new())
+    } else {
+        purchases::head(&stages, lifetimes, families, window_days)
+    };
+    let first_ask = Ask { head: chosen.as_ref().map(|chosen| &chosen.first), window_days };
+    let head = chosen.as_ref().map(|chosen| &chosen.head);
+    let ask = Ask { head, window_days };
     let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
     let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
     let (value, value_trials) = value::head(
-        &Cuts::new(&stages, &first_encoder),
-        &Encoded::new(last, &encoder),
-        clock.window_days,
+        &Cuts::new(&stages, &first_encoder, &first_ask),
+        &Encoded::new(last, &encoder, &ask),
+        settings.heads.value,
+        window_days,
         settings.seed,
     );
     let (churn, churn_trials) = churn::head(
-        &Cuts::new(&not_lost, &first_encoder),
-        &Encoded::new(&last_not_lost, &encoder),
+        &Cuts::new(&not_lost, &first_encoder, &first_ask),
+        &Encoded::new(&last_not_lost, &encoder, &ask),
+        // The end of a contract is no matter of purchases.
+        if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
         settings.seed,
     );
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
-    Ok((Forecast { encoder, bridge, value, churn }, churn_trials, value_trials, clock))
+    let purchase_head = chosen.map(|chosen| chosen.head);
+    let forecast = Forecast { encoder, bridge, purchases: purchase_head, value, churn };
+    Ok(Forecasted { forecast, purchases, churn: churn_trials, value: value_trials, clock })
 }
 
 /// Whether churn is a label and no contract's end has a date.
@@ -414,13 +392,14 @@ fn members<'a>(
         .zip(labels)
         .map(|((raw, lifetime), &cluster)| {
             forecast.encoder.encode(raw, &mut encoded);
-            let within_window = forecast.churn.within_window(&encoded, lifetime);
+            let days = forecast.bridge.horizon_days;
+            let expected = forecast.within(&encoded, lifetime, settings.churn_is, days);
             let lost = settings.eligibility.is_lost(lifetime);
             Member {
                 cluster,
                 lifetime,
-                ltv: forecast.bridge.spend(forecast.value.within_window(&encoded, lifetime)),
-                churn_probability: (!lost).then(|| forecast.bridge.survival(within_window)),
+                ltv: expected.spend,
+                churn_probability: (!lost).then_some(expected.churn),
             }
         })
         .collect();

@@ -1,6 +1,7 @@
 //! The value head: tried, chosen, measured, fitted again.
 
 use super::evaluation::{Trial, ValueMetrics};
+use super::settings::ValueBy;
 use super::stage::{Cuts, Encoded};
 use crate::domain::Seed;
 use crate::models::linear::Labelled;
@@ -15,57 +16,85 @@ const INTERVAL_LEVEL: f64 = 0.8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Hurdle,
+    Purchases,
     NaiveRate,
 }
+
+/// A family with its fit at c1, or why there is none.
+type Tried = (Family, Result<Fitted, FitError>);
 
 /// Fits at c1, scales and chooses at c2, measures at c3, and fits the chosen family again on `last`,
 /// which keeps its scale and interval from c2.
 pub fn head(
     cuts: &Cuts,
     last: &Encoded,
+    by: ValueBy,
     window_days: u32,
     seed: Seed,
 ) -> (ValueHead, Vec<Trial<ValueMetrics>>) {
-    let hurdle = fit_hurdle(&cuts.c1, seed)
-        .map(|(model, diagnostics)| Fitted::of(&model, Some(diagnostics), cuts));
-    let naive_rate = ValueModel::NaiveRate(NaiveRate { window_days });
-    let naive = Fitted::of(&naive_rate, None, cuts);
-    let refitted = choose(&hurdle, &naive).and_then(|()| {
-        fit_hurdle(last, seed).map_err(|error| format!("the last fit failed: {error}"))
+    let naive_rate = NaiveRate { window_days };
+    let fit = |family, data: &Encoded| fit(family, data, &naive_rate, seed);
+    let run = |family| -> Result<Fitted, FitError> {
+        let (model, diagnostics) = fit(family, &cuts.c1)?;
+        Ok(Fitted::of(&model, diagnostics, cuts))
+    };
+    let wanted: &[Family] = match by {
+        ValueBy::Auto => &[Family::Hurdle, Family::Purchases],
+        ValueBy::Hurdle => &[Family::Hurdle],
+        ValueBy::Purchases => &[Family::Purchases],
+    };
+    let mut tried: Vec<Tried> = wanted.iter().map(|&family| (family, run(family))).collect();
+    let naive_model = ValueModel::NaiveRate(naive_rate.clone());
+    let naive = Fitted::of(&naive_model, None, cuts);
+    let best = best(&tried, wanted[0]);
+    let refitted = worth(best.1, &naive)
+        .and_then(|()| fit(best.0, last).map_err(|error| format!("the last fit failed: {error}")));
+    let wanted = best.0;
+    let (family, (model, diagnostics), reason) = match refitted {
+        Ok(refitted) => (wanted, refitted, None),
+        Err(reason) => (Family::NaiveRate, (naive_model, None), Some(reason)),
+    };
+    tried.push((Family::NaiveRate, Ok(naive)));
+    let served = tried
+        .iter()
+        .find(|(candidate, _)| *candidate == family)
+        .and_then(|(_, fitted)| fitted.as_ref().ok());
+    let (scale, interval) = served.map_or_else(
+        || (1.0, IntervalMap { level: INTERVAL_LEVEL, bins: Vec::new() }),
+        |served| (served.scale, served.interval.clone()),
+    );
+    let replaced = reason.map(|reason| Replaced {
+        family: name(wanted).to_owned(),
+        by: name(family).to_owned(),
+        reason,
     });
-    let (family, model, diagnostics, reason) = match refitted {
-        Ok((model, diagnostics)) => (Family::Hurdle, model, Some(diagnostics), None),
-        Err(reason) => (Family::NaiveRate, naive_rate, None, Some(reason)),
-    };
-    let served = match (&hurdle, family) {
-        (Ok(hurdle), Family::Hurdle) => hurdle,
-        _ => &naive,
-    };
-    let head = ValueHead {
-        model,
-        scale: served.scale,
-        interval: served.interval.clone(),
-        diagnostics,
-        replaced: reason.map(|reason| Replaced {
-            family: name(Family::Hurdle).to_owned(),
-            by: name(family).to_owned(),
-            reason,
-        }),
-    };
-    let trial = |candidate, fitted: Result<Fitted, FitError>| {
+    let head = ValueHead { model, scale, interval, diagnostics, replaced };
+    let trial = |(candidate, fitted): Tried| {
         let outcome = fitted.map(|fitted| (fitted.calibrated, fitted.holdout, fitted.diagnostics));
         Trial::of(name(candidate), candidate == family, outcome)
     };
-    (head, vec![trial(Family::Hurdle, hurdle), trial(Family::NaiveRate, Ok(naive))])
+    (head, tried.into_iter().map(trial).collect())
 }
 
-/// Whether the hurdle may serve by its normalised Gini at c2; the reason where it may not.
-fn choose(hurdle: &Result<Fitted, FitError>, naive: &Fitted) -> Result<(), String> {
-    let hurdle = hurdle.as_ref().map_err(ToString::to_string)?;
-    match (hurdle.calibrated.normalised_gini, naive.calibrated.normalised_gini) {
-        (Some(hurdle), Some(naive)) if hurdle >= naive => Ok(()),
-        (Some(hurdle), Some(naive)) => {
-            Err(format!("normalised Gini at calibration {hurdle:.6}, the baseline's {naive:.6}"))
+/// The family with the largest normalised Gini at c2; the first where none has one.
+fn best(tried: &[Tried], first: Family) -> (Family, Result<&Fitted, String>) {
+    let gini = |fitted: &Fitted| fitted.calibrated.normalised_gini.unwrap_or(f64::NEG_INFINITY);
+    let fitted = tried.iter().filter_map(|(family, fitted)| Some((*family, fitted.as_ref().ok()?)));
+    // Of equals the first.
+    let best = fitted.reduce(|a, b| if gini(b.1) > gini(a.1) { b } else { a });
+    match (best, tried.first()) {
+        (Some((family, fitted)), _) => (family, Ok(fitted)),
+        (None, Some((family, Err(error)))) => (*family, Err(error.to_string())),
+        (None, _) => (first, Err("nothing was tried".to_owned())),
+    }
+}
+
+/// Whether a model may serve by its normalised Gini at c2; the reason where it may not.
+fn worth(model: Result<&Fitted, String>, naive: &Fitted) -> Result<(), String> {
+    match (model?.calibrated.normalised_gini, naive.calibrated.normalised_gini) {
+        (Some(model), Some(naive)) if model >= naive => Ok(()),
+        (Some(model), Some(naive)) => {
+            Err(format!("normalised Gini at calibration {model:.6}, the baseline's {naive:.6}"))
         }
         _ => {
             Err("nobody bought in the calibration window, so nothing could be compared".to_owned())
@@ -101,21 +130,40 @@ impl Fitted {
     }
 }
 
-fn fit_hurdle(data: &Encoded, seed: Seed) -> Result<(ValueModel, Diagnostics), FitError> {
-    let targets = Array1::from_vec(data.stage.spend.clone());
-    let labelled = Labelled { rows: data.rows.clone(), targets };
-    let fit = HurdleParams::default().fit(&labelled, seed)?;
-    Ok((ValueModel::Hurdle(fit.model), fit.diagnostics))
+fn fit(
+    family: Family,
+    data: &Encoded,
+    naive_rate: &NaiveRate,
+    seed: Seed,
+) -> Result<(ValueModel, Option<Diagnostics>), FitError> {
+    match family {
+        Family::Hurdle => {
+            let targets = Array1::from_vec(data.stage.spend.clone());
+            let labelled = Labelled { rows: data.rows.clone(), targets };
+            let fit = HurdleParams::default().fit(&labelled, seed)?;
+            Ok((ValueModel::Hurdle(fit.model), Some(fit.diagnostics)))
+        }
+        Family::Purchases => {
+            let fitted = data.outlooks.as_ref().map(|_| (ValueModel::Purchases, None));
+            fitted.ok_or(FitError::NoPurchaseModel)
+        }
+        Family::NaiveRate => Ok((ValueModel::NaiveRate(naive_rate.clone()), None)),
+    }
 }
 
 fn predictions(model: &ValueModel, scale: f64, data: &Encoded) -> Vec<f64> {
-    let rows = data.rows.outer_iter().zip(&data.stage.lifetimes);
-    rows.map(|(row, life)| scale * model.predict(&row.to_vec(), life)).collect()
+    let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
+    rows.map(|(index, (row, life))| {
+        let purchases = data.outlook(index).map(|outlook| outlook.expected_spend);
+        scale * model.predict(&row.to_vec(), life, purchases)
+    })
+    .collect()
 }
 
 fn name(family: Family) -> &'static str {
     match family {
         Family::Hurdle => "hurdle",
+        Family::Purchases => "purchases",
         Family::NaiveRate => "naive_rate",
     }
 }

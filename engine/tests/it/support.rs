@@ -10,7 +10,7 @@ use habitus_engine::models::Engine;
 use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
 use habitus_engine::training::{
-    self, Input, Population, Predecessor, TrainError, Trained, TrainingSettings,
+    self, HeadSettings, Input, Population, Predecessor, TrainError, Trained, TrainingSettings,
 };
 use habitus_engine::version::{ChurnIs, Eligibility};
 use rand::Rng;
@@ -110,6 +110,7 @@ pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings 
         segment_names: BTreeMap::new(),
         max_customers: 200_000,
         churn_is: ChurnIs::Silence,
+        heads: HeadSettings::default(),
     }
 }
 

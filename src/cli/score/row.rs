@@ -23,13 +23,15 @@ pub struct Row {
     pub ltv: f64,
     pub ltv_low: f64,
     pub ltv_high: f64,
+    pub expected_purchases: f64,
+    pub p_alive: f64,
 }
 
 const STATUSES: [&str; 5] = ["OK", "NO_HISTORY", "TOO_NEW", "ALREADY_LOST", "OPTED_OUT"];
 const NO_CLUSTER: u32 = u32::MAX;
 const NO_FLAG: u8 = 2;
-/// Statuses, tier, bands and noise; cluster; six numbers.
-const N_BYTES: usize = HEAD_BYTES + 6 * 8;
+/// Statuses, tier, bands and noise; cluster; eight numbers.
+const N_BYTES: usize = HEAD_BYTES + 8 * 8;
 const HEAD_BYTES: usize = 8 + 4;
 
 impl Row {
@@ -59,6 +61,8 @@ impl Row {
             ltv: number(value.map(|value| value.ltv)),
             ltv_low: number(value.map(|value| value.ltv_low)),
             ltv_high: number(value.map(|value| value.ltv_high)),
+            expected_purchases: number(value.and_then(|value| value.expected_purchases)),
+            p_alive: number(churn.and_then(|churn| churn.p_alive)),
         }
     }
 
@@ -110,6 +114,8 @@ impl Row {
             self.ltv,
             self.ltv_low,
             self.ltv_high,
+            self.expected_purchases,
+            self.p_alive,
         ] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -142,6 +148,8 @@ impl Row {
             ltv: number(3),
             ltv_low: number(4),
             ltv_high: number(5),
+            expected_purchases: number(6),
+            p_alive: number(7),
         })
     }
 }
@@ -175,6 +183,8 @@ mod tests {
             ltv: 1e9,
             ltv_low: -0.0,
             ltv_high: 2.5,
+            expected_purchases: 0.75,
+            p_alive: 1e-300,
         };
         let back = Row::from_run(&row.clone().into_run()).unwrap();
         assert_eq!(back, row);

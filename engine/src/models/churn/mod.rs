@@ -1,5 +1,6 @@
-//! How likely a customer is to buy nothing within a window: logistic regression on the features, on
-//! recency alone (the baseline), or the base rate where there is nothing to learn from.
+//! How likely a customer is to buy nothing within a window: logistic regression on the features, the
+//! models of purchases, recency alone (the baseline), or the base rate where there is nothing to learn
+//! from.
 
 mod platt;
 mod recency;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "family", rename_all = "snake_case")]
 pub enum ChurnModel {
     Logistic(Logistic),
+    /// By the version's model of purchases.
+    Purchases,
     Recency(Recency),
     /// Everybody's probability, where every customer had the same outcome.
     BaseRate(BaseRate),
@@ -45,15 +48,19 @@ impl ChurnModel {
     pub fn family(&self) -> &'static str {
         match self {
             ChurnModel::Logistic(_) => "logistic",
+            ChurnModel::Purchases => "purchases",
             ChurnModel::Recency(_) => "recency",
             ChurnModel::BaseRate(_) => "base_rate",
         }
     }
 
-    /// P(no purchase within the model's window) before calibration.
-    pub fn probability(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
+    /// P(no purchase within the model's window) before calibration. `silent` is what the model of
+    /// purchases says of it, where there is one.
+    pub fn probability(&self, encoded: &[f64], lifetime: &Lifetime, silent: Option<f64>) -> f64 {
         match self {
             ChurnModel::Logistic(model) => model.probability(encoded),
+            // Without the model nobody is known to buy again.
+            ChurnModel::Purchases => silent.unwrap_or(1.0),
             ChurnModel::Recency(model) => model.probability(lifetime),
             ChurnModel::BaseRate(model) => model.probability,
         }

@@ -1,4 +1,5 @@
-//! What customers will spend within a window: the hurdle model and its baseline.
+//! What customers will spend within a window: the hurdle model, the models of purchases, and the
+//! baseline.
 
 mod hurdle;
 mod interval;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "family", rename_all = "snake_case")]
 pub enum ValueModel {
     Hurdle(Hurdle),
+    /// Expected purchases times expected spend, by the version's model of purchases.
+    Purchases,
     NaiveRate(NaiveRate),
 }
 
@@ -24,14 +27,17 @@ impl ValueModel {
     pub fn family(&self) -> &'static str {
         match self {
             ValueModel::Hurdle(_) => "hurdle",
+            ValueModel::Purchases => "purchases",
             ValueModel::NaiveRate(_) => "naive_rate",
         }
     }
 
-    /// Expected spend within the model's window, in major currency units, never negative.
-    pub fn predict(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
+    /// Expected spend within the model's window, in major currency units, never negative. `purchases`
+    /// is what the model of purchases expects, where there is one.
+    pub fn predict(&self, encoded: &[f64], lifetime: &Lifetime, purchases: Option<f64>) -> f64 {
         match self {
             ValueModel::Hurdle(model) => model.predict(encoded),
+            ValueModel::Purchases => purchases.unwrap_or(0.0),
             ValueModel::NaiveRate(model) => model.predict(lifetime),
         }
     }

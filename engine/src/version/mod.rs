@@ -1,17 +1,20 @@
 //! Everything that a model version needs to answer. It holds parameters, never customer rows.
 
+mod forecast;
+
 use crate::domain::{AsOf, Day, EventRules, History, Lifetime};
 use crate::features::{Encoder, FeatureSpec};
-use crate::matrix::quantile;
-use crate::models::churn::{ChurnModel, Platt};
 use crate::models::selection::Candidate;
-use crate::models::value::{IntervalMap, ValueModel};
 use crate::models::{Diagnostics, Membership, SegmentModel, Segmenter};
 use crate::segments::{Bands, LineageRecord, Segment};
 use serde::{Deserialize, Serialize};
 
+pub use forecast::{
+    Bridge, ChurnHead, Expected, Forecast, Outlook, PurchaseHead, Replaced, ValueHead,
+};
+
 /// The number of the layout below; a reader refuses one that it does not know.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// A model version's parameters, as they are saved and as they answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,60 +139,6 @@ pub struct Incumbent {
     pub digest: String,
 }
 
-/// The value and churn heads, which share an encoder and a label window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Forecast {
-    /// Fitted at the cut-off that the heads were last fitted at.
-    pub encoder: Encoder,
-    pub bridge: Bridge,
-    pub value: ValueHead,
-    pub churn: ChurnHead,
-}
-
-/// From the window that the labels covered to the horizon that was asked, at constant hazard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bridge {
-    pub window_days: u32,
-    pub horizon_days: u32,
-}
-
-/// The value head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ValueHead {
-    pub model: ValueModel,
-    /// Corrects the total, learned at the calibration cut-off.
-    pub scale: f64,
-    pub interval: IntervalMap,
-    /// Of the last fit; absent for a baseline that learns nothing.
-    pub diagnostics: Option<Diagnostics>,
-    pub replaced: Option<Replaced>,
-}
-
-/// The churn head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChurnHead {
-    pub model: ChurnModel,
-    pub calibration: Platt,
-    /// Quantiles 0, 0.01 .. 1 of the training customers' probabilities at the version's as-of.
-    pub percentiles: Vec<f64>,
-    /// Of the last fit; absent for the base rate, which learns nothing.
-    pub diagnostics: Option<Diagnostics>,
-    pub replaced: Option<Replaced>,
-}
-
-/// A model that gave way to its baseline, and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replaced {
-    pub family: String,
-    pub by: String,
-    pub reason: String,
-}
-
 impl SegmentHead {
     /// The cluster or tier of a customer, by the raw feature row of `(n_features,)` and the lifetime.
     pub fn assign(&self, bands: &Bands, raw: &[f64], life: &Lifetime) -> Membership {
@@ -255,76 +204,5 @@ impl Eligibility {
     /// Whether a customer has been silent for too long for the churn head.
     pub fn is_lost(&self, lifetime: &Lifetime) -> bool {
         self.lost_after_days.is_some_and(|days| lifetime.days_since_last_purchase >= days)
-    }
-}
-
-impl Bridge {
-    /// Whether the labels covered less than the horizon.
-    pub fn bridged(&self) -> bool {
-        self.window_days < self.horizon_days
-    }
-
-    /// Spend within `days`, from spend within the window.
-    pub fn spend_within(&self, days: u32, within_window: f64) -> f64 {
-        within_window * f64::from(days) / f64::from(self.window_days)
-    }
-
-    /// P(no purchase within `days`), from P(no purchase within the window), at constant hazard.
-    pub fn survival_within(&self, days: u32, within_window: f64) -> f64 {
-        if days == self.window_days {
-            return within_window;
-        }
-        libm::pow(within_window, f64::from(days) / f64::from(self.window_days))
-    }
-
-    fn windows(&self) -> f64 {
-        f64::from(self.horizon_days) / f64::from(self.window_days)
-    }
-
-    /// Spend within the horizon, from spend within the window.
-    pub fn spend(&self, within_window: f64) -> f64 {
-        if self.bridged() { within_window * self.windows() } else { within_window }
-    }
-
-    /// P(no purchase within the horizon), from P(no purchase within the window).
-    pub fn survival(&self, within_window: f64) -> f64 {
-        if self.bridged() { libm::pow(within_window, self.windows()) } else { within_window }
-    }
-}
-
-impl ValueHead {
-    /// Expected spend within the window, in major currency units.
-    pub fn within_window(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
-        self.scale * self.model.predict(encoded, lifetime)
-    }
-}
-
-impl ChurnHead {
-    /// Calibrated P(no purchase within the window).
-    pub fn within_window(&self, encoded: &[f64], lifetime: &Lifetime) -> f64 {
-        let raw = self.model.probability(encoded, lifetime);
-        if self.calibration == Platt::IDENTITY { raw } else { self.calibration.apply(raw) }
-    }
-
-    /// Freezes the percentiles of these horizon probabilities.
-    pub fn freeze_percentiles(&mut self, mut probabilities: Vec<f64>) {
-        probabilities.sort_unstable_by(f64::total_cmp);
-        self.percentiles =
-            (0..=100).map(|percent| quantile(&probabilities, f64::from(percent) / 100.0)).collect();
-    }
-
-    /// Share of the training customers with a lower probability, to a hundredth and in between by
-    /// interpolation.
-    pub fn percentile(&self, probability: f64) -> f64 {
-        let grid = &self.percentiles;
-        let above = grid.partition_point(|&quantile| quantile < probability);
-        match (above.checked_sub(1), grid.get(above)) {
-            (None, _) => 0.0,
-            (_, None) => 1.0,
-            (Some(below), Some(&upper)) => {
-                let part = (probability - grid[below]) / (upper - grid[below]);
-                (below as f64 + part) / (grid.len() - 1) as f64
-            }
-        }
     }
 }

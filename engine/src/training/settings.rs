@@ -1,0 +1,97 @@
+//! What a training is asked to make.
+
+use super::stage::Lens;
+use crate::domain::{EventRules, History, Seed};
+use crate::features::{Categories, FeatureSpec, Plan};
+use crate::models::btyd::PurchaseFamily;
+use crate::models::selection::SegmentationParams;
+use crate::version::{ChurnIs, Eligibility};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that shapes a version besides the events and the incumbent. Part of the manifest and
+/// of the digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSettings {
+    pub rules: EventRules,
+    pub eligibility: Eligibility,
+    pub horizon_days: u32,
+    pub seed: Seed,
+    pub spec: FeatureSpec,
+    pub segmentation: SegmentationParams,
+    /// The features that segments are learned from; all of the spec's where empty.
+    pub segment_features: Vec<String>,
+    /// Fewer customers get value tiers instead of clusters.
+    pub small_below: u64,
+    /// Customers less dense than this quantile of the training customers are noise, from 0 to below
+    /// a half; told where the segments' family has densities.
+    pub noise_quantile: f64,
+    /// Names by segment id.
+    pub segment_names: BTreeMap<String, String>,
+    /// Heads are learned from a seeded sample of so many customers; segments from all.
+    pub max_customers: u64,
+    pub churn_is: ChurnIs,
+    pub heads: HeadSettings,
+}
+
+impl TrainingSettings {
+    /// The settings with a column per category of these customers in the place of each `one_hot`.
+    pub(super) fn resolved(&self, histories: &[History]) -> TrainingSettings {
+        let mut categories = Categories::of(&self.spec);
+        categories.see(histories);
+        let spec = self.spec.resolved(&categories);
+        let segment_features = self.spec.resolved_names(&self.segment_features, &spec);
+        TrainingSettings { spec, segment_features, ..self.clone() }
+    }
+
+    /// How stages look at customers under these settings.
+    pub(super) fn lens<'a>(&'a self, plan: &'a Plan) -> Lens<'a> {
+        Lens {
+            plan,
+            currency: &self.rules.currency,
+            eligibility: self.eligibility,
+            churn_is: self.churn_is,
+        }
+    }
+}
+
+/// Which models the heads of value and churn choose among; the baselines are always tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadSettings {
+    pub value: ValueBy,
+    pub churn: ChurnBy,
+    /// Models of purchases to choose among. Without any, hazards are constant.
+    pub purchases: Vec<PurchaseFamily>,
+}
+
+impl Default for HeadSettings {
+    fn default() -> HeadSettings {
+        let purchases =
+            vec![PurchaseFamily::MbgNbd, PurchaseFamily::MbgCnbd2, PurchaseFamily::ParetoNbd];
+        HeadSettings { value: ValueBy::default(), churn: ChurnBy::default(), purchases }
+    }
+}
+
+/// What expected spend is learned by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueBy {
+    /// Whichever ranks customers best at calibration.
+    #[default]
+    Auto,
+    Hurdle,
+    Purchases,
+}
+
+/// What the probability of churn is learned by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChurnBy {
+    /// Whichever has the better Brier score at calibration.
+    #[default]
+    Auto,
+    Logistic,
+    Purchases,
+}

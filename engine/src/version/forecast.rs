@@ -1,0 +1,238 @@
+//! The heads that speak of the time after an as-of, and how they reach from the window that their
+//! labels covered to the horizon that was asked.
+
+use super::ChurnIs;
+use crate::domain::Lifetime;
+use crate::features::Encoder;
+use crate::matrix::quantile;
+use crate::models::Diagnostics;
+use crate::models::btyd::{Evidence, GammaGamma, PurchaseModel, Purchases};
+use crate::models::churn::{ChurnModel, Platt};
+use crate::models::value::{IntervalMap, ValueModel};
+use serde::{Deserialize, Serialize};
+
+/// The value and churn heads, which share an encoder and a label window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forecast {
+    /// Fitted at the cut-off that the heads were last fitted at.
+    pub encoder: Encoder,
+    pub bridge: Bridge,
+    /// What bridges, and what value and churn may be told by; absent where too little was bought.
+    pub purchases: Option<PurchaseHead>,
+    pub value: ValueHead,
+    pub churn: ChurnHead,
+}
+
+/// The window that the labels covered, and the horizon that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    pub window_days: u32,
+    pub horizon_days: u32,
+}
+
+/// The model of purchases and drop-out, in days, and that of what a purchase day is worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurchaseHead {
+    /// Fitted at the version's as-of.
+    pub model: PurchaseModel,
+    pub evidence: Evidence,
+    pub diagnostics: Diagnostics,
+    /// Absent where amounts have no model with a finite mean; a customer's own mean stands in.
+    pub spend: Option<GammaGamma>,
+    pub replaced: Option<Replaced>,
+}
+
+/// What the model of purchases says of one customer and the days after the as-of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outlook {
+    /// P(the customer has not dropped out by the as-of).
+    pub p_alive: f64,
+    /// P(no purchase within the days).
+    pub p_no_purchase: f64,
+    /// Expected days with a purchase, at most as many as there are.
+    pub expected_purchases: f64,
+    /// Expected spend, in major currency units.
+    pub expected_spend: f64,
+}
+
+/// What the heads say of one customer and the days after the as-of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expected {
+    /// In major currency units.
+    pub spend: f64,
+    /// The interval around it.
+    pub spend_low: f64,
+    pub spend_high: f64,
+    /// P(no purchase), or P(the contract ends).
+    pub churn: f64,
+    /// Absent where the version has no model of purchases.
+    pub outlook: Option<Outlook>,
+}
+
+/// The value head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueHead {
+    pub model: ValueModel,
+    /// Corrects the total, learned at the calibration cut-off.
+    pub scale: f64,
+    pub interval: IntervalMap,
+    /// Of the last fit; absent for a baseline that learns nothing.
+    pub diagnostics: Option<Diagnostics>,
+    pub replaced: Option<Replaced>,
+}
+
+/// The churn head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChurnHead {
+    pub model: ChurnModel,
+    pub calibration: Platt,
+    /// Quantiles 0, 0.01 .. 1 of the training customers' probabilities at the version's as-of.
+    pub percentiles: Vec<f64>,
+    /// Of the last fit; absent for the base rate, which learns nothing.
+    pub diagnostics: Option<Diagnostics>,
+    pub replaced: Option<Replaced>,
+}
+
+/// A model that gave way to its baseline, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    pub family: String,
+    pub by: String,
+    pub reason: String,
+}
+
+impl Bridge {
+    /// Whether the labels covered less than the horizon.
+    pub fn bridged(&self) -> bool {
+        self.window_days < self.horizon_days
+    }
+
+    /// `days` in windows.
+    fn windows(&self, days: u32) -> f64 {
+        f64::from(days) / f64::from(self.window_days)
+    }
+}
+
+impl Forecast {
+    /// What is expected of a customer within `days`, by the encoded row `(width,)` and the lifetime.
+    ///
+    /// The heads speak of the window. Other days are reached as the model of purchases does: spend by
+    /// the ratio of its expected purchases, and the probability of no purchase by that of its
+    /// cumulated hazards. Without the model, and for contracts, hazards and rates are constant.
+    pub fn within(
+        &self,
+        encoded: &[f64],
+        lifetime: &Lifetime,
+        churn_is: ChurnIs,
+        days: u32,
+    ) -> Expected {
+        let outlook = |days| self.purchases.as_ref().map(|head| head.outlook(lifetime, days));
+        let window = outlook(self.bridge.window_days);
+        let spend = self.value.within_window(encoded, lifetime, window.as_ref());
+        let churn = self.churn.within_window(encoded, lifetime, window.as_ref());
+        let (low, high) = self.value.interval.bounds(spend);
+        let windows = self.bridge.windows(days);
+        if days == self.bridge.window_days {
+            return Expected { spend, spend_low: low, spend_high: high, churn, outlook: window };
+        }
+        let then = outlook(days);
+        let (purchases, hazard) = match (&window, &then) {
+            (Some(window), Some(then)) => (
+                between(then.expected_purchases / window.expected_purchases, windows),
+                between(hazard(then) / hazard(window), windows),
+            ),
+            _ => (windows, windows),
+        };
+        let hazard = if churn_is == ChurnIs::Silence { hazard } else { windows };
+        Expected {
+            spend: spend * purchases,
+            spend_low: low * purchases,
+            spend_high: high * purchases,
+            churn: libm::pow(churn, hazard),
+            outlook: then,
+        }
+    }
+}
+
+/// The cumulated hazard of a purchase.
+fn hazard(outlook: &Outlook) -> f64 {
+    -libm::log(outlook.p_no_purchase)
+}
+
+/// A ratio that cannot be further from 1 than that of the days: drop-out makes purchases rarer, never
+/// more frequent. What is undefined, as of a customer who is gone for certain, is that of the days.
+fn between(ratio: f64, windows: f64) -> f64 {
+    if ratio.is_nan() { windows } else { ratio.clamp(windows.min(1.0), windows.max(1.0)) }
+}
+
+impl PurchaseHead {
+    /// What the model says of the `days` after the as-of of this lifetime.
+    pub fn outlook(&self, lifetime: &Lifetime, days: u32) -> Outlook {
+        let customer = Purchases::from(lifetime);
+        let t = f64::from(days);
+        let expected_purchases = self.model.expected_purchases(&customer, t).min(t);
+        let expected = self
+            .spend
+            .and_then(|spend| spend.expected_spend(lifetime.frequency, lifetime.monetary_value));
+        Outlook {
+            p_alive: self.model.p_alive(&customer),
+            p_no_purchase: self.model.p_no_purchase(&customer, t),
+            expected_purchases,
+            expected_spend: expected_purchases * expected.unwrap_or(lifetime.mean_spend()),
+        }
+    }
+}
+
+impl ValueHead {
+    /// Expected spend within the window, in major currency units.
+    pub fn within_window(
+        &self,
+        encoded: &[f64],
+        lifetime: &Lifetime,
+        outlook: Option<&Outlook>,
+    ) -> f64 {
+        self.scale * self.model.predict(encoded, lifetime, outlook.map(|o| o.expected_spend))
+    }
+}
+
+impl ChurnHead {
+    /// Calibrated P(no purchase within the window).
+    pub fn within_window(
+        &self,
+        encoded: &[f64],
+        lifetime: &Lifetime,
+        outlook: Option<&Outlook>,
+    ) -> f64 {
+        let silent = outlook.map(|outlook| outlook.p_no_purchase);
+        let raw = self.model.probability(encoded, lifetime, silent);
+        if self.calibration == Platt::IDENTITY { raw } else { self.calibration.apply(raw) }
+    }
+
+    /// Freezes the percentiles of these horizon probabilities.
+    pub fn freeze_percentiles(&mut self, mut probabilities: Vec<f64>) {
+        probabilities.sort_unstable_by(f64::total_cmp);
+        self.percentiles =
+            (0..=100).map(|percent| quantile(&probabilities, f64::from(percent) / 100.0)).collect();
+    }
+
+    /// Share of the training customers with a lower probability, to a hundredth and in between by
+    /// interpolation.
+    pub fn percentile(&self, probability: f64) -> f64 {
+        let grid = &self.percentiles;
+        let above = grid.partition_point(|&quantile| quantile < probability);
+        match (above.checked_sub(1), grid.get(above)) {
+            (None, _) => 0.0,
+            (_, None) => 1.0,
+            (Some(below), Some(&upper)) => {
+                let part = (probability - grid[below]) / (upper - grid[below]);
+                (below as f64 + part) / (grid.len() - 1) as f64
+            }
+        }
+    }
+}
