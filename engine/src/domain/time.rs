@@ -37,6 +37,25 @@ impl Day {
         Day(self.0.saturating_add(days))
     }
 
+    /// A number for the calendar month, one more for each month; a multiple of 12 in each March.
+    ///
+    /// It is Howard Hinnant's `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>),
+    /// whose years begin in March so that a leap day ends them.
+    pub fn month(self) -> i64 {
+        let shifted = i64::from(self.0) + 719_468;
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        (era * 400 + year_of_era) * 12 + (5 * day_of_year + 2) / 153
+    }
+
+    /// The month of the year, January being 0.
+    pub fn month_of_year(self) -> usize {
+        (self.month() + 2).rem_euclid(12) as usize
+    }
+
     /// Days from `earlier` to this one.
     pub fn since(self, earlier: Day) -> i32 {
         self.0.saturating_sub(earlier.0)
@@ -287,6 +306,21 @@ mod tests {
     fn day(text: &str) -> Day {
         let utc = Zone::named("UTC").unwrap();
         utc.day_of(utc.parse(text, None).unwrap().at)
+    }
+
+    #[test]
+    fn a_month_begins_with_its_first_day() {
+        // Four hundred years to either side of 1970 hold every kind of year.
+        for day in -150_000..150_000 {
+            let begins = Day(day).to_string().ends_with("-01");
+            let step = Day(day).month() - Day(day - 1).month();
+            assert_eq!(step, i64::from(begins), "{}", Day(day));
+        }
+        for day in [i32::MIN, i32::MAX] {
+            assert_eq!(Day(day).month().signum(), i64::from(day).signum());
+        }
+        // 1970-01-01, 1969-12-31 and 1972-02-29.
+        assert_eq!([0, -1, 789].map(|day| Day(day).month_of_year()), [0, 11, 1]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) struct Months {
 impl Months {
     /// Takes what the next event adds.
     pub fn add(&mut self, day: Day, units: i64) {
-        let month = month_of(day);
+        let month = day.month();
         let before = self.current.filter(|(current, _)| *current == month);
         if before.is_none() {
             self.most = self.most();
@@ -108,35 +108,9 @@ impl Rolling {
     }
 }
 
-/// A number for the calendar month of a day, one more for each month. It is Howard Hinnant's
-/// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>), whose years begin in
-/// March so that a leap day ends them; months counted from there need not be turned back.
-fn month_of(day: Day) -> i64 {
-    let shifted = i64::from(day.0) + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    (era * 400 + year_of_era) * 12 + (5 * day_of_year + 2) / 153
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_month_begins_with_its_first_day() {
-        // Four hundred years to either side of 1970 hold every kind of year.
-        for day in -150_000..150_000 {
-            let begins = Day(day).to_string().ends_with("-01");
-            let step = month_of(Day(day)) - month_of(Day(day - 1));
-            assert_eq!(step, i64::from(begins), "{}", Day(day));
-        }
-        for day in [i32::MIN, i32::MAX] {
-            assert_eq!(month_of(Day(day)).signum(), i64::from(day).signum());
-        }
-    }
 
     #[test]
     fn runs_end_where_a_day_is_left_out() {

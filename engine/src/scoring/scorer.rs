@@ -91,7 +91,7 @@ impl Scorer {
         let mut encoded = vec![0.0; forecast.encoder.width()];
         forecast.encoder.encode(&raw, &mut encoded);
         let days = forecast.bridge.horizon_days;
-        let expected = forecast.within(&encoded, &life, version.churn_is, days);
+        let expected = forecast.within(&encoded, &life, version.churn_is, as_of.day, days);
         answer(
             Answer::Given(self.segment(&raw, &life)),
             // Of somebody who never did anything there is no spend to go by.
@@ -237,7 +237,10 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
         ChurnModel::BaseRate(_) => true,
     };
     fits(shaped, "churn model", "encoder")?;
-    let defined = forecast.purchases.as_ref().is_none_or(|head| head.model.check());
+    let defined = forecast
+        .purchases
+        .as_ref()
+        .is_none_or(|head| head.model.check() && head.season.is_none_or(|season| season.check()));
     fits(defined, "model of purchases", "definition")?;
     fits(forecast.bridge.window_days > 0, "bridge", "label window")
 }

@@ -4,6 +4,7 @@ use super::Clock;
 use super::metrics::{
     auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
 };
+use super::tracking::PurchaseTracking;
 use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::density::DensityDiagnostics;
 use crate::models::selection::Candidate;
@@ -22,6 +23,9 @@ pub struct Evaluation {
     /// Models of purchases, before any calibration.
     #[serde(default)]
     pub purchases: Vec<Trial<PurchaseMetrics>>,
+    /// What the model of purchases expected of the log; absent where none was chosen.
+    #[serde(default)]
+    pub tracking: Option<PurchaseTracking>,
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub segments: SegmentMetrics,

@@ -146,7 +146,7 @@ impl Contestant<'_> {
             };
             let life = lifetime_or_none(&histories[row], then, currency);
             encoder.encode(raw, &mut encoded);
-            let expected = self.forecast.within(&encoded, &life, self.churn_is, days);
+            let expected = self.forecast.within(&encoded, &life, self.churn_is, then.day, days);
             let is_lost = self.eligibility.is_lost(&life);
             rival.value.push(Some(expected.spend));
             rival.churn.push((!is_lost).then_some(expected.churn));

@@ -19,6 +19,7 @@ mod roll;
 mod segment;
 mod settings;
 mod stage;
+mod tracking;
 mod train;
 mod value;
 
@@ -35,4 +36,5 @@ pub use metrics::{auc, brier, ece, log_loss, mean_absolute_error, normalised_gin
 pub use population::{Population, Sampler};
 pub use roll::Customers;
 pub use settings::{ChurnBy, HeadSettings, TrainingSettings, ValueBy};
+pub use tracking::{AliveGrid, PurchaseTracking, TrackedCount, TrackedMean, TrackedWeek};
 pub use train::{Input, Predecessor, Trained, train};

@@ -3,7 +3,8 @@
 
 use super::evaluation::{PurchaseMetrics, Trial};
 use super::stage::Stage;
-use crate::domain::{Lifetime, Seed};
+use super::tracking::{Days, PurchaseTracking};
+use crate::domain::{AsOf, History, Lifetime, Seed};
 use crate::models::btyd::{
     Cohort, GammaGamma, PurchaseFamily, PurchaseParams, Purchases, Spend, SpendCohort,
 };
@@ -13,68 +14,125 @@ use crate::version::{Outlook, PurchaseHead, Replaced};
 /// Fewer customers say too little about how customers differ.
 const LEAST_CUSTOMERS: usize = 30;
 
+/// What the heads are learned from, as far as purchases go.
+pub struct Known<'a> {
+    pub stages: &'a [Stage; 3],
+    /// Of everybody at the as-of.
+    pub lifetimes: &'a [Lifetime],
+    pub histories: &'a [History],
+    /// The end of c1.
+    pub c1: AsOf,
+    pub as_of: AsOf,
+    pub window_days: u32,
+}
+
 /// The family that was chosen.
 pub struct Chosen {
     /// Fitted at c1, as the other heads' candidates are.
     pub first: PurchaseHead,
     /// Fitted at the as-of.
     pub head: PurchaseHead,
+    /// What the first expected of the log.
+    pub tracking: Option<PurchaseTracking>,
+}
+
+/// A family's head as fitted at c1, with what c2 and c3 say of it.
+struct Fitted {
+    first: PurchaseHead,
+    calibrated: PurchaseMetrics,
+    holdout: PurchaseMetrics,
 }
 
 /// Fits each of `families` at c1, chooses by the Brier score of P(no purchase) at c2, measures at c3
-/// and fits the best one again on `lifetimes`, those of everybody at the as-of. Nothing is chosen
-/// where no family can be fitted.
+/// and fits the best one again at the as-of. Seasons come on top where they help the best one at c2.
+/// Nothing is chosen where no family can be fitted.
 pub fn head(
-    [c1, c2, c3]: &[Stage; 3],
-    lifetimes: &[Lifetime],
+    known: &Known<'_>,
     families: &[PurchaseFamily],
-    window_days: u32,
 ) -> (Option<Chosen>, Vec<Trial<PurchaseMetrics>>) {
-    let measured = |family: PurchaseFamily| {
-        let first = fit(family, &c1.lifetimes)?;
-        let metrics = |stage| metrics(&first, stage, window_days);
-        let (calibration, holdout) = (metrics(c2), metrics(c3));
-        Ok((first, calibration, holdout))
+    let run = |family| {
+        let first = fit(family, &known.stages[0].lifetimes)?;
+        Ok(Fitted::of(first, known))
     };
-    let mut tried: Vec<(PurchaseFamily, Result<_, FitError>)> =
-        families.iter().map(|&family| (family, measured(family))).collect();
+    let mut tried: Vec<(String, Result<Fitted, FitError>)> =
+        families.iter().map(|&family| (family.name().to_owned(), run(family))).collect();
     let best = tried
         .iter()
         .enumerate()
-        .filter_map(|(index, (_, fitted))| Some((index, fitted.as_ref().ok()?.1.brier)))
+        .filter_map(|(index, (_, fitted))| Some((index, fitted.as_ref().ok()?.calibrated.brier)))
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(index, _)| index);
-    let chosen = best.and_then(|index| {
-        let (family, fitted) = &mut tried[index];
-        match (fit(*family, lifetimes), &*fitted) {
-            (Ok(head), Ok((first, ..))) => Some(Chosen { first: first.clone(), head }),
-            (Err(error), _) => {
-                *fitted = Err(error);
-                None
+    let mut chosen = None;
+    let mut served = best;
+    if let Some(index) = best {
+        let (name, again) = (tried[index].0.clone(), fit(families[index], known.lifetimes));
+        match (again, &tried[index].1) {
+            (Ok(mut head), Ok(fitted)) => {
+                let mut first = fitted.first.clone();
+                match seasonal(fitted, known) {
+                    Ok(better) => {
+                        first = better.first.clone();
+                        head.season = days(known, known.as_of).and_then(|d| d.season(&head.model));
+                        served = Some(tried.len());
+                        tried.push((format!("{name}, with seasons"), Ok(better)));
+                    }
+                    Err(reason) => head.diagnostics.notes.push(format!("no seasons: {reason}")),
+                }
+                let stage = &known.stages[0];
+                let tracking = days(known, known.as_of)
+                    .map(|days| PurchaseTracking::of(&first, &days, stage, known.window_days));
+                chosen = Some(Chosen { first, head, tracking });
             }
-            (Ok(_), Err(_)) => None,
+            (Err(error), _) => tried[index].1 = Err(error),
+            (Ok(_), Err(_)) => {}
         }
-    });
+    }
     let trials = tried
         .into_iter()
         .enumerate()
-        .map(|(index, (family, fitted))| {
-            let is_chosen = chosen.is_some() && Some(index) == best;
+        .map(|(index, (name, fitted))| {
+            let is_chosen = chosen.is_some() && Some(index) == served;
             let outcome = fitted
-                .map(|(head, calibration, holdout)| (calibration, holdout, Some(head.diagnostics)));
-            Trial::of(family.name(), is_chosen, outcome)
+                .map(|fitted| (fitted.calibrated, fitted.holdout, Some(fitted.first.diagnostics)));
+            Trial::of(&name, is_chosen, outcome)
         })
         .collect();
     (chosen, trials)
 }
 
-/// What a head says of the window after a stage.
-pub fn outlooks(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Outlook> {
-    stage.lifetimes.iter().map(|lifetime| head.outlook(lifetime, window_days)).collect()
+impl Fitted {
+    fn of(first: PurchaseHead, known: &Known<'_>) -> Fitted {
+        let metrics = |stage: &Stage| {
+            PurchaseMetrics::of(&stage.purchases, &outlooks(&first, stage, known.window_days))
+        };
+        let (calibrated, holdout) = (metrics(&known.stages[1]), metrics(&known.stages[2]));
+        Fitted { first, calibrated, holdout }
+    }
 }
 
-fn metrics(head: &PurchaseHead, stage: &Stage, window_days: u32) -> PurchaseMetrics {
-    PurchaseMetrics::of(&stage.purchases, &outlooks(head, stage, window_days))
+/// The same with the seasons of the days up to c1, or why they are left out.
+fn seasonal(fitted: &Fitted, known: &Known<'_>) -> Result<Fitted, String> {
+    let season = days(known, known.c1).and_then(|days| days.season(&fitted.first.model));
+    let Some(season) = season else {
+        return Err("the log holds less than a year before the first cut-off".to_owned());
+    };
+    let first = PurchaseHead { season: Some(season), ..fitted.first.clone() };
+    let better = Fitted::of(first, known);
+    let (with, without) = (better.calibrated.brier, fitted.calibrated.brier);
+    if with < without {
+        return Ok(better);
+    }
+    Err(format!("Brier score at calibration {with:.6} with them, {without:.6} without"))
+}
+
+fn days(known: &Known<'_>, as_of: AsOf) -> Option<Days> {
+    Days::of(known.histories, as_of)
+}
+
+/// What a head says of the window after a stage.
+pub fn outlooks(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Outlook> {
+    let outlook = |lifetime| head.outlook(lifetime, stage.cutoff, window_days);
+    stage.lifetimes.iter().map(outlook).collect()
 }
 
 /// The most likely model of the customers who bought, and of what they spent on the days on which
@@ -110,5 +168,5 @@ fn fit(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, F
         reason,
     });
     let (model, evidence) = (fit.model.model, fit.model.evidence);
-    Ok(PurchaseHead { model, evidence, diagnostics, spend, replaced })
+    Ok(PurchaseHead { model, evidence, diagnostics, spend, season: None, replaced })
 }

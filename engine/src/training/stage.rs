@@ -1,7 +1,7 @@
 //! What is known at one cut-off, and what happened after it.
 
 use super::purchases::outlooks;
-use crate::domain::{AsOf, Currency, EventKind, History, Lifetime};
+use crate::domain::{AsOf, Currency, Day, EventKind, History, Lifetime};
 use crate::features::{Encoder, FeatureTable, Plan, lifetime_or_none};
 use crate::matrix::FeatureMatrix;
 use crate::version::{ChurnIs, Eligibility, Outlook, PurchaseHead};
@@ -11,6 +11,8 @@ use ndarray::Array2;
 /// it, labels from the window after it. Row by row the same customer throughout.
 #[derive(Debug, Clone)]
 pub struct Stage {
+    /// The day at whose end it is.
+    pub cutoff: Day,
     /// `(n_customers, n_features)` before transforms.
     pub raw: FeatureMatrix,
     pub lifetimes: Vec<Lifetime>,
@@ -96,7 +98,7 @@ impl Stage {
             spend.push(window(history, cutoff, until).unwrap_or(0) as f64 / unit);
         }
         let raw = if kept.len() == rows.len() { matrix } else { matrix.select(&kept) };
-        Stage { raw, lifetimes, purchases, spend, churned }
+        Stage { cutoff: cutoff.day, raw, lifetimes, purchases, spend, churned }
     }
 
     /// How many customers it holds.
@@ -110,6 +112,7 @@ impl Stage {
             .filter(|&row| !eligibility.is_lost(&self.lifetimes[row]))
             .collect();
         Stage {
+            cutoff: self.cutoff,
             raw: self.raw.select(&kept),
             lifetimes: kept.iter().map(|&row| self.lifetimes[row]).collect(),
             purchases: kept.iter().map(|&row| self.purchases[row]).collect(),

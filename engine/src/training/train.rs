@@ -4,10 +4,12 @@ use super::evaluation::{
     ChurnMetrics, Evaluation, FeatureSummary, PurchaseMetrics, Trial, ValueMetrics,
 };
 use super::identity::{self, Old};
+use super::purchases::Known;
 use super::roll::{Customers, Roll};
 use super::segment::{self, Segmented};
 use super::settings::{ChurnBy, TrainingSettings};
 use super::stage::{Ask, Cuts, Encoded, Stage};
+use super::tracking::PurchaseTracking;
 use super::{Clock, Population, TrainError, churn, purchases, value};
 use crate::domain::{AsOf, Day, History, Lifetime, SegmentId, sha256};
 use crate::features::{Encoder, Plan};
@@ -101,7 +103,7 @@ pub fn train(
         );
     }
 
-    let Forecasted { mut forecast, purchases, churn, value, clock } =
+    let Forecasted { mut forecast, purchases, tracking, churn, value, clock } =
         forecast(histories, &lifetimes, settings, &plan, as_of, progress)?;
     if is_undated(histories, settings) {
         notes.push(
@@ -113,12 +115,14 @@ pub fn train(
     notes.extend(quiet_note(histories, clock, as_of));
 
     progress("profiles");
-    let members = members(&mut forecast, settings, &segmented.labels, &matrix, &lifetimes);
+    let members =
+        members(&mut forecast, settings, as_of.day, &segmented.labels, &matrix, &lifetimes);
     let identities = named(identities, &settings.segment_names);
     let evaluation = Evaluation {
         clock,
         bridged: clock.bridged(),
         purchases,
+        tracking,
         churn,
         value,
         segments: segmented.metrics,
@@ -258,6 +262,7 @@ fn segmentation_of(settings: &TrainingSettings) -> String {
 pub(super) struct Forecasted {
     pub forecast: Forecast,
     pub purchases: Vec<Trial<PurchaseMetrics>>,
+    pub tracking: Option<PurchaseTracking>,
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub clock: Clock,
@@ -299,7 +304,10 @@ pub(super) fn forecast(
     let (chosen, purchases) = if undated {
         (None, Vec::new())
     } else {
-        purchases::head(&stages, lifetimes, families, window_days)
+        let c1 = settings.rules.zone.end_of(clock.fit);
+        let stages = &stages;
+        let known = Known { stages, lifetimes, histories, c1, as_of, window_days };
+        purchases::head(&known, families)
     };
     let first_ask = Ask { head: chosen.as_ref().map(|chosen| &chosen.first), window_days };
     let head = chosen.as_ref().map(|chosen| &chosen.head);
@@ -321,9 +329,15 @@ pub(super) fn forecast(
         settings.seed,
     );
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
-    let purchase_head = chosen.map(|chosen| chosen.head);
-    let forecast = Forecast { encoder, bridge, purchases: purchase_head, value, churn };
-    Ok(Forecasted { forecast, purchases, churn: churn_trials, value: value_trials, clock })
+    let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
+    Ok(Forecasted {
+        forecast: Forecast { encoder, bridge, purchases: head, value, churn },
+        purchases,
+        tracking: tracking.flatten(),
+        churn: churn_trials,
+        value: value_trials,
+        clock,
+    })
 }
 
 /// Whether churn is a label and no contract's end has a date.
@@ -381,6 +395,7 @@ fn stages(
 fn members<'a>(
     forecast: &mut Forecast,
     settings: &TrainingSettings,
+    as_of: Day,
     labels: &[usize],
     matrix: &FeatureMatrix,
     lifetimes: &'a [Lifetime],
@@ -393,7 +408,7 @@ fn members<'a>(
         .map(|((raw, lifetime), &cluster)| {
             forecast.encoder.encode(raw, &mut encoded);
             let days = forecast.bridge.horizon_days;
-            let expected = forecast.within(&encoded, lifetime, settings.churn_is, days);
+            let expected = forecast.within(&encoded, lifetime, settings.churn_is, as_of, days);
             let lost = settings.eligibility.is_lost(lifetime);
             Member {
                 cluster,

@@ -2,11 +2,11 @@
 //! labels covered to the horizon that was asked.
 
 use super::ChurnIs;
-use crate::domain::Lifetime;
+use crate::domain::{Day, Lifetime};
 use crate::features::Encoder;
 use crate::matrix::quantile;
 use crate::models::Diagnostics;
-use crate::models::btyd::{Evidence, GammaGamma, PurchaseModel, Purchases};
+use crate::models::btyd::{Evidence, GammaGamma, PurchaseModel, Purchases, Season};
 use crate::models::churn::{ChurnModel, Platt};
 use crate::models::value::{IntervalMap, ValueModel};
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ pub struct PurchaseHead {
     pub diagnostics: Diagnostics,
     /// Absent where amounts have no model with a finite mean; a customer's own mean stands in.
     pub spend: Option<GammaGamma>,
+    /// Absent under a full year, and where it did not help at calibration.
+    pub season: Option<Season>,
     pub replaced: Option<Replaced>,
 }
 
@@ -120,7 +122,8 @@ impl Bridge {
 }
 
 impl Forecast {
-    /// What is expected of a customer within `days`, by the encoded row `(width,)` and the lifetime.
+    /// What is expected of a customer within the `days` after `as_of`, by the encoded row `(width,)` and
+    /// the lifetime up to then.
     ///
     /// The heads speak of the window. Other days are reached as the model of purchases does: spend by
     /// the ratio of its expected purchases, and the probability of no purchase by that of its
@@ -130,9 +133,11 @@ impl Forecast {
         encoded: &[f64],
         lifetime: &Lifetime,
         churn_is: ChurnIs,
+        as_of: Day,
         days: u32,
     ) -> Expected {
-        let outlook = |days| self.purchases.as_ref().map(|head| head.outlook(lifetime, days));
+        let outlook =
+            |days| self.purchases.as_ref().map(|head| head.outlook(lifetime, as_of, days));
         let window = outlook(self.bridge.window_days);
         let spend = self.value.within_window(encoded, lifetime, window.as_ref());
         let churn = self.churn.within_window(encoded, lifetime, window.as_ref());
@@ -142,6 +147,10 @@ impl Forecast {
             return Expected { spend, spend_low: low, spend_high: high, churn, outlook: window };
         }
         let then = outlook(days);
+        let season = self.purchases.as_ref().and_then(|head| head.season);
+        let windows = season.map_or(windows, |season| {
+            season.worth(as_of, days) / season.worth(as_of, self.bridge.window_days)
+        });
         let (purchases, hazard) = match (&window, &then) {
             (Some(window), Some(then)) => (
                 between(then.expected_purchases / window.expected_purchases, windows),
@@ -165,18 +174,19 @@ fn hazard(outlook: &Outlook) -> f64 {
     -libm::log(outlook.p_no_purchase)
 }
 
-/// A ratio that cannot be further from 1 than that of the days: drop-out makes purchases rarer, never
-/// more frequent. What is undefined, as of a customer who is gone for certain, is that of the days.
+/// A ratio that cannot be further from 1 than that of the days' worth: drop-out makes purchases rarer,
+/// never more frequent. What is undefined, as of a customer who is gone for certain, is that of the
+/// days' worth.
 fn between(ratio: f64, windows: f64) -> f64 {
     if ratio.is_nan() { windows } else { ratio.clamp(windows.min(1.0), windows.max(1.0)) }
 }
 
 impl PurchaseHead {
-    /// What the model says of the `days` after the as-of of this lifetime.
-    pub fn outlook(&self, lifetime: &Lifetime, days: u32) -> Outlook {
+    /// What the model says of the `days` after `as_of`, up to which this lifetime is.
+    pub fn outlook(&self, lifetime: &Lifetime, as_of: Day, days: u32) -> Outlook {
         let customer = Purchases::from(lifetime);
-        let t = f64::from(days);
-        let expected_purchases = self.model.expected_purchases(&customer, t).min(t);
+        let t = self.season.map_or(f64::from(days), |season| season.worth(as_of, days));
+        let expected_purchases = self.model.expected_purchases(&customer, t).min(f64::from(days));
         let expected = self
             .spend
             .and_then(|spend| spend.expected_spend(lifetime.frequency, lifetime.monetary_value));

@@ -185,7 +185,9 @@ fn a_short_log_is_bridged_and_says_so() {
             total_spend: 90.0,
             monetary_value: 30.0,
         };
-        let within = |forecast: &Forecast, days| forecast.within(&encoded, &life, silence, days);
+        let within = |forecast: &Forecast, days| {
+            forecast.within(&encoded, &life, silence, as_of("2021-12-31").day, days)
+        };
         // Drop-out makes purchases rarer as time goes on, so both lie short of a constant hazard.
         let window = within(forecast, bridge.window_days);
         let horizon = within(forecast, 365);

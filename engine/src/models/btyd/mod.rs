@@ -7,11 +7,13 @@
 mod beta_geometric;
 mod bgbb;
 mod family;
+mod horizon;
 mod jet;
 mod nbd;
 mod optimum;
 mod pareto;
 mod purchases;
+mod season;
 mod special;
 mod spend;
 
@@ -21,6 +23,7 @@ pub use family::{Evidence, Parameter, PurchaseFamily, PurchaseFit, PurchaseModel
 pub use nbd::Nbd;
 pub use pareto::Pareto;
 pub use purchases::{Cohort, Purchases};
+pub use season::Season;
 pub use spend::{GammaGamma, Spend, SpendCohort, SpendError, SpendFinding, SpendFit};
 
 use thiserror::Error;

@@ -1,0 +1,96 @@
+//! How much more, or less, is bought in some months than in others.
+
+use crate::domain::Day;
+use serde::{Deserialize, Serialize};
+
+/// Purchases that each month is taken to have had besides, as many as were expected: what little is
+/// known of a month draws its factor towards 1.
+const PRIOR: f64 = 20.0;
+
+/// The rate of purchases in each calendar month as a multiple of what a model without seasons
+/// expects, 1 on average over a year.
+///
+/// Time runs faster in a month in which more is bought: the model is asked about as many days as the
+/// coming ones are worth. So P(no purchase) and counts move together, and stay what the model says of
+/// some horizon.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Season {
+    /// From January, `(12,)`, all positive.
+    pub by_month: [f64; 12],
+}
+
+impl Season {
+    /// The factors by which purchases in each month exceed those that were expected in it. Both are
+    /// sums over at least one full year.
+    pub fn of(actual: &[f64; 12], expected: &[f64; 12]) -> Season {
+        let total: f64 = expected.iter().sum();
+        let all = actual.iter().sum::<f64>() / total;
+        let by_month: [f64; 12] = std::array::from_fn(|month| {
+            // The level is the model's own affair.
+            let expected = all * expected[month];
+            (actual[month] + PRIOR) / (expected + PRIOR)
+        });
+        let mean = by_month.iter().sum::<f64>() / 12.0;
+        Season { by_month: by_month.map(|factor| factor / mean) }
+    }
+
+    /// True for factors by which time can run.
+    pub fn check(&self) -> bool {
+        self.by_month.iter().all(|factor| factor.is_finite() && *factor > 0.0)
+    }
+
+    /// What the `days` days after `after` are worth, in average days.
+    pub fn worth(&self, after: Day, days: u32) -> f64 {
+        let last = after.plus(days.min(i32::MAX as u32) as i32);
+        let (mut day, mut worth) = (after.plus(1), 0.0);
+        while day <= last {
+            let next = next_month(day).min(last.plus(1));
+            worth += self.by_month[day.month_of_year()] * f64::from(next.since(day));
+            day = next;
+        }
+        worth
+    }
+}
+
+/// The first day of the next month.
+fn next_month(day: Day) -> Day {
+    let month = day.month();
+    let mut next = day.plus(28);
+    while next.month() == month {
+        next = next.plus(1);
+    }
+    // 28 days on may be past the first.
+    while next.plus(-1).month() != month {
+        next = next.plus(-1);
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_year_is_worth_itself_and_a_month_its_factor() {
+        let mut actual = [100.0; 12];
+        actual[11] = 300.0;
+        let season = Season::of(&actual, &[50.0; 12]);
+        assert!((season.by_month.iter().sum::<f64>() - 12.0).abs() < 1e-12);
+        assert!(season.by_month[11] > 2.0 && season.by_month[0] < 1.0 && season.check());
+        // 1970 ends with a December of 31 days.
+        let december = season.worth(Day(333), 31);
+        assert!((december - 31.0 * season.by_month[11]).abs() < 1e-9, "{december}");
+        let by_day: f64 =
+            (1..=400).map(|day| season.by_month[Day(100 + day).month_of_year()]).sum();
+        assert!((season.worth(Day(100), 400) - by_day).abs() < 1e-9);
+        assert_eq!(season.worth(Day(0), 0), 0.0);
+    }
+
+    #[test]
+    fn equal_months_have_no_season() {
+        let season = Season::of(&[7.0; 12], &[3.5; 12]);
+        assert!(season.by_month.iter().all(|factor| (factor - 1.0).abs() < 1e-12));
+        assert!((season.worth(Day(5), 77) - 77.0).abs() < 1e-9);
+    }
+}
