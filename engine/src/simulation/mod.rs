@@ -7,7 +7,8 @@
 //! told beside the events, so that a model can be held against it.
 //!
 //! `population` holds the parameters, `expectation` what they lead to on average, `draws` the
-//! distributions, `pace` the seasons, and `life` one customer's events.
+//! `population` holds the parameters, `expectation` what they lead to on average, `pace` the seasons,
+//! and `life` one customer's events.
 //!
 //! What is absent: logins, tickets and referrals, several items in one order, and prices of items.
 

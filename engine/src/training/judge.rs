@@ -1,9 +1,10 @@
 //! The gate's trial: both versions answer at the incumbent's as-of, and what happened next tells.
 
+use super::forecast::{Forecasted, forecast};
 use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare};
 use super::settings::TrainingSettings;
 use super::stage::{self, Lens};
-use super::train::{Forecasted, Predecessor, forecast};
+use super::train::Predecessor;
 use super::{TrainError, identity};
 use crate::domain::{AsOf, EventRules, History, Lifetime};
 use crate::features::{FeatureSpec, Plan, SpecError, lifetime_or_none};

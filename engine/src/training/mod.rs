@@ -9,6 +9,7 @@ mod churn;
 mod clock;
 mod error;
 mod evaluation;
+mod forecast;
 mod gate;
 mod identity;
 mod judge;

@@ -1,23 +1,17 @@
 //! The whole of training, from histories to a version.
 
-use super::evaluation::{
-    ChurnMetrics, Evaluation, FeatureSummary, PurchaseMetrics, Trial, ValueMetrics,
-};
+use super::evaluation::{Evaluation, FeatureSummary};
+use super::forecast::{Forecasted, forecast, is_undated, start};
 use super::identity::{self, Old};
-use super::purchases::Known;
 use super::roll::{Customers, Roll};
 use super::segment::{self, Segmented};
-use super::settings::{ChurnBy, TrainingSettings};
-use super::stage::{Ask, Cuts, Encoded, Stage};
-use super::tracking::PurchaseTracking;
-use super::{Clock, Population, TrainError, churn, purchases, value};
+use super::settings::TrainingSettings;
+use super::{Clock, Population, TrainError};
 use crate::domain::{AsOf, Day, History, Lifetime, SegmentId, sha256};
-use crate::features::{Encoder, Plan};
+use crate::features::Plan;
 use crate::matrix::FeatureMatrix;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
-use crate::version::{
-    Bridge, ChurnIs, FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead,
-};
+use crate::version::{FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead};
 use std::collections::BTreeMap;
 
 /// The version whose segments a new one takes over.
@@ -210,30 +204,6 @@ fn named(identities: Vec<Identity>, names: &BTreeMap<String, String>) -> Vec<Ide
     identities.into_iter().map(rename).collect()
 }
 
-/// Customers that a log needs before its clock starts: a handful of misdated rows must not stretch
-/// it over decades in which there was no business.
-const LEAST_STARTERS: usize = 30;
-
-/// The day by which the first tenth of the customers, at most [`LEAST_STARTERS`], had an event, or
-/// had registered where that makes a customer.
-fn start(histories: &[History], settings: &TrainingSettings, as_of: AsOf) -> Option<Day> {
-    let silent = settings.churn_is.knows_silent();
-    let zone = &settings.rules.zone;
-    let known =
-        |history: &&History| !history.is_empty_until(as_of) || silent && history.is_known_at(as_of);
-    let first = |history: &History| {
-        let event = history.events().first().filter(|event| event.at <= as_of.at);
-        let registered = history.attributes().filter(|_| silent).map(|attributes| {
-            attributes.registered.map_or(as_of.day, |registered| zone.day_of(registered))
-        });
-        event.map(|event| event.day).into_iter().chain(registered).min()
-    };
-    let mut firsts: Vec<Day> = histories.iter().filter(known).filter_map(first).collect();
-    firsts.sort_unstable();
-    let starters = firsts.len().div_ceil(10).min(LEAST_STARTERS);
-    firsts.get(starters.checked_sub(1)?).copied()
-}
-
 /// A feed that has stopped looks like customers who have.
 fn quiet_note(histories: &[History], clock: Clock, as_of: AsOf) -> Option<String> {
     let last = |history: &History| history.until(as_of).last().map(|event| event.day);
@@ -256,139 +226,6 @@ fn segmentation_of(settings: &TrainingSettings) -> String {
     let TrainingSettings { spec, segmentation, segment_features, eligibility, .. } = settings;
     let parts = serde_json::json!([spec, segmentation, segment_features, eligibility.min_age_days]);
     sha256(parts.to_string().as_bytes())
-}
-
-/// The heads, how they were chosen, and the clock that they were fitted by.
-pub(super) struct Forecasted {
-    pub forecast: Forecast,
-    pub purchases: Vec<Trial<PurchaseMetrics>>,
-    pub tracking: Option<PurchaseTracking>,
-    pub churn: Vec<Trial<ChurnMetrics>>,
-    pub value: Vec<Trial<ValueMetrics>>,
-    pub clock: Clock,
-}
-
-/// Fits, calibrates and measures the value and churn heads, then fits them again. `lifetimes` are
-/// those of everybody at the as-of.
-pub(super) fn forecast(
-    histories: &[History],
-    lifetimes: &[Lifetime],
-    settings: &TrainingSettings,
-    plan: &Plan,
-    as_of: AsOf,
-    progress: &dyn Fn(&str),
-) -> Result<Forecasted, TrainError> {
-    let first = start(histories, settings, as_of);
-    let first = first.ok_or(TrainError::NoEvents { as_of: as_of.day })?;
-    let undated = is_undated(histories, settings);
-    let clock = if undated {
-        Clock::at_once(as_of, settings.horizon_days)
-    } else {
-        Clock::plan(first, as_of, settings.horizon_days)?
-    };
-    progress("heads: fit, calibrate, measure");
-    let (stages, last) = if undated {
-        let (stages, all) = drawn_stages(histories, settings, plan, as_of)?;
-        (stages, Some(all))
-    } else {
-        (stages(histories, settings, plan, clock, as_of)?, None)
-    };
-    // The last fit is at c3, or, where customers were drawn, of them all.
-    let last = last.as_ref().unwrap_or(&stages[2]);
-    let last_not_lost = last.not_lost(settings.eligibility);
-    let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
-    if not_lost[2].n_customers() == 0 {
-        return Err(TrainError::NobodyAt { cutoff: clock.measure });
-    }
-    let (window_days, families) = (clock.window_days, &settings.heads.purchases);
-    let (chosen, purchases) = if undated {
-        (None, Vec::new())
-    } else {
-        let c1 = settings.rules.zone.end_of(clock.fit);
-        let stages = &stages;
-        let known = Known { stages, lifetimes, histories, c1, as_of, window_days };
-        purchases::head(&known, families)
-    };
-    let first_ask = Ask { head: chosen.as_ref().map(|chosen| &chosen.first), window_days };
-    let head = chosen.as_ref().map(|chosen| &chosen.head);
-    let ask = Ask { head, window_days };
-    let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
-    let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
-    let (value, value_trials) = value::head(
-        &Cuts::new(&stages, &first_encoder, &first_ask),
-        &Encoded::new(last, &encoder, &ask),
-        settings.heads.value,
-        window_days,
-        settings.seed,
-    );
-    let (churn, churn_trials) = churn::head(
-        &Cuts::new(&not_lost, &first_encoder, &first_ask),
-        &Encoded::new(&last_not_lost, &encoder, &ask),
-        // The end of a contract is no matter of purchases.
-        if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
-        settings.seed,
-    );
-    let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
-    let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
-    Ok(Forecasted {
-        forecast: Forecast { encoder, bridge, purchases: head, value, churn },
-        purchases,
-        tracking: tracking.flatten(),
-        churn: churn_trials,
-        value: value_trials,
-        clock,
-    })
-}
-
-/// Whether churn is a label and no contract's end has a date.
-fn is_undated(histories: &[History], settings: &TrainingSettings) -> bool {
-    let label = |history: &History| history.attributes()?.label;
-    settings.churn_is == ChurnIs::Label
-        && !histories.iter().filter_map(label).any(|label| label.at.is_some())
-}
-
-/// Three stages of customers drawn by the seed, where labels have no dates, and one of them all.
-fn drawn_stages(
-    histories: &[History],
-    settings: &TrainingSettings,
-    plan: &Plan,
-    as_of: AsOf,
-) -> Result<([Stage; 3], Stage), TrainError> {
-    // What a customer did after leaving would tell the label.
-    if histories.iter().any(|history| !history.events().is_empty()) {
-        return Err(TrainError::UndatedBesideEvents);
-    }
-    let seed = settings.seed.derive("split of the labelled", 0);
-    let lens = settings.lens(plan);
-    let drawn = |range: std::ops::Range<u64>| {
-        let stage = Stage::undated(histories, &lens, as_of, |history| {
-            range.contains(&(seed.hash(history.customer().hash()) % 10))
-        });
-        if stage.n_customers() == 0 { Err(TrainError::TooFewLabels) } else { Ok(stage) }
-    };
-    Ok(([drawn(0..6)?, drawn(6..8)?, drawn(8..10)?], drawn(0..10)?))
-}
-
-/// The stages at c1, c2 and c3, each with the labels of the window after it.
-fn stages(
-    histories: &[History],
-    settings: &TrainingSettings,
-    plan: &Plan,
-    clock: Clock,
-    as_of: AsOf,
-) -> Result<[Stage; 3], TrainError> {
-    let zone = &settings.rules.zone;
-    let end_of = |day: Day| if day == as_of.day { as_of } else { zone.end_of(day) };
-    let lens = settings.lens(plan);
-    let stage = |cutoff: Day, until: Day| {
-        let stage = Stage::at(histories, &lens, end_of(cutoff), end_of(until));
-        if stage.n_customers() == 0 { Err(TrainError::NobodyAt { cutoff }) } else { Ok(stage) }
-    };
-    Ok([
-        stage(clock.fit, clock.calibrate)?,
-        stage(clock.calibrate, clock.measure)?,
-        stage(clock.measure, clock.as_of)?,
-    ])
 }
 
 /// Every customer as the profiles need it; freezes the churn percentiles on the way.

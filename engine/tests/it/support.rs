@@ -9,6 +9,7 @@ use habitus_engine::matrix::ScaledMatrix;
 use habitus_engine::models::Engine;
 use habitus_engine::models::gmm::{CovarianceType, Init};
 use habitus_engine::models::selection::{Family, SegmentationParams};
+use habitus_engine::simulation::{Shop, SimulatedEvent, customer};
 use habitus_engine::training::{
     self, HeadSettings, Input, Population, Predecessor, TrainError, Trained, TrainingSettings,
 };
@@ -81,6 +82,24 @@ pub fn shop(n: usize, seed: u64) -> Vec<History> {
             History::new(CustomerId::new(&format!("c{customer:05}")), events)
         })
         .collect()
+}
+
+/// The purchases of `n` simulated customers over three years from 2020-01-01, more by this share in
+/// the middle of December and as much fewer half a year later.
+pub fn seasonal_shop(n: u64, amplitude: f64) -> Vec<History> {
+    let zone = rules().zone;
+    let shop = Shop { days: 1_095, season_amplitude: amplitude, ..Shop::default() };
+    let shop = Shop { campaign_uplift: 0.0, a: 0.6, ..shop.only_purchases() };
+    let event = |event: &SimulatedEvent| Event {
+        amount: event.amount,
+        ..Event::bare(event.at, zone.day_of(event.at), event.kind)
+    };
+    let history = |index: u64| {
+        let life = customer(&shop, Seed(11), index);
+        let purchases = life.events.iter().filter(|event| event.kind == EventKind::Purchase);
+        History::new(CustomerId::new(&format!("c{index:05}")), purchases.map(event).collect())
+    };
+    (0..n).map(history).collect()
 }
 
 pub fn settings(family: Family, k_min: usize, k_max: usize) -> TrainingSettings {

@@ -1,7 +1,8 @@
 //! Whole trainings on made-up shops.
 
-use crate::support::{as_of, purchase, rules, settings, shop, train};
+use crate::support::{as_of, purchase, rules, seasonal_shop, settings, shop, train};
 use habitus_engine::domain::{Abstention, Answer, CustomerId, History, Lifetime};
+use habitus_engine::models::btyd::PurchaseFamily;
 use habitus_engine::models::churn::ChurnModel;
 use habitus_engine::models::selection::Family;
 use habitus_engine::models::value::ValueModel;
@@ -202,6 +203,65 @@ fn a_short_log_is_bridged_and_says_so() {
     let early = shop(400, 2);
     let error = train(&early, &settings, span).unwrap_err();
     assert!(matches!(error, TrainError::Clock(ClockError::LogTooShort { .. })), "{error:?}");
+}
+
+#[test]
+fn seasons_are_found_where_there_are_any() {
+    let now = as_of("2022-12-30");
+    let mut settings = settings(Family::Kmeans, 2, 2);
+    settings.horizon_days = 90;
+    settings.heads.purchases = vec![PurchaseFamily::MbgNbd];
+    let seasonal = train(&seasonal_shop(3_000, 0.6), &settings, now).unwrap();
+    let trials: Vec<(&str, bool)> =
+        seasonal.evaluation.purchases.iter().map(|t| (t.family.as_str(), t.chosen)).collect();
+    assert_eq!(trials, [("mbg_nbd", false), ("mbg_nbd, with seasons", true)]);
+    let season = seasonal.version.forecast.purchases.unwrap().season.unwrap();
+    let [june, december] = [season.by_month[5], season.by_month[11]];
+    assert!((0.3..0.6).contains(&june) && (1.4..1.7).contains(&december), "{season:?}");
+
+    // Where there are none, they are left out or nearly 1; under a year they are left out, and said.
+    let even = train(&seasonal_shop(3_000, 0.0), &settings, now).unwrap();
+    let head = even.version.forecast.purchases.unwrap();
+    let factors = head.season.map_or([1.0; 12], |season| season.by_month);
+    assert!(factors.iter().all(|factor| (factor - 1.0).abs() < 0.15), "{factors:?}");
+    let early = train(&seasonal_shop(3_000, 0.6), &settings, as_of("2021-06-30")).unwrap();
+    let head = early.version.forecast.purchases.unwrap();
+    assert!(head.season.is_none());
+    assert!(head.diagnostics.notes.iter().any(|note| note.contains("less than a year")));
+}
+
+#[test]
+fn a_model_of_purchases_is_tracked_week_by_week() {
+    let settings = settings(Family::Kmeans, 2, 2);
+    let log = seasonal_shop(2_000, 0.0);
+    let trained = train(&log, &settings, as_of("2022-12-30")).unwrap();
+    let tracking = trained.evaluation.tracking.unwrap();
+    assert_eq!(tracking.fitted_at, trained.evaluation.clock.fit);
+    let days = |history: &History| {
+        let mut days: Vec<_> = history.events().iter().map(|event| event.day).collect();
+        days.dedup();
+        days.len().saturating_sub(1)
+    };
+    let repeats: usize = log.iter().map(days).sum();
+    let sums = tracking.weeks.iter().fold((0.0, 0.0), |(actual, expected), week| {
+        (actual + week.actual, expected + week.expected)
+    });
+    assert_eq!(sums.0, repeats as f64);
+    // The shop is drawn from a model of this kind.
+    assert!((sums.1 / sums.0 - 1.0).abs() < 0.1, "{sums:?}");
+    let customers: f64 = tracking.frequencies.iter().map(|count| count.actual).sum();
+    let expected: f64 = tracking.frequencies.iter().map(|count| count.expected).sum();
+    assert!((customers - expected).abs() < 1e-6 * customers, "{customers} {expected}");
+    let asked: u64 = tracking.conditional.iter().map(|mean| mean.n_customers).sum();
+    assert_eq!(asked as f64, customers);
+    let grid = &tracking.p_alive;
+    assert_eq!(grid.p_alive.len(), grid.frequencies.len());
+    for row in &grid.p_alive {
+        assert_eq!(row.len(), grid.days_since_last.len());
+        let told: Vec<f64> = row.iter().flatten().copied().collect();
+        assert!(told.iter().all(|p| (0.0..=1.0).contains(p)), "{told:?}");
+        assert!(told.is_sorted_by(|a, b| a >= b), "the longer the silence, the likelier gone");
+    }
 }
 
 #[test]
