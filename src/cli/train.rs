@@ -150,6 +150,7 @@ impl Task<'_> {
             tracing::warn!("{note}");
         }
         progress.stage("publishing");
+        let plots = plots(&trained);
         let published = registry.publish(&Draft {
             name: &config.name,
             trained: &trained,
@@ -167,7 +168,9 @@ impl Task<'_> {
                 &config.name,
                 &trained,
                 &validation.without_text().to_string(),
+                &plots,
             ),
+            plots: &plots,
         })?;
         let version = &published.manifest.version;
         let reference = incumbent.as_ref().map(reference_to);
@@ -286,6 +289,15 @@ impl Run {
         self.production = manifest.version.clone();
         Ok(())
     }
+}
+
+/// The pictures of the model of purchases. A training does not fail for want of one.
+fn plots(trained: &Trained) -> Vec<(&'static str, String)> {
+    let plots = trained.evaluation.tracking.as_ref().map_or(Ok(Vec::new()), report::plots);
+    plots.unwrap_or_else(|error| {
+        tracing::warn!("no plots: {error}");
+        Vec::new()
+    })
 }
 
 impl Run {

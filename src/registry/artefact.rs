@@ -52,6 +52,8 @@ pub struct Draft<'a> {
     pub threads: usize,
     /// The evaluation for people, in Markdown.
     pub report: &'a str,
+    /// Pictures for it, by file name.
+    pub plots: &'a [(&'static str, String)],
 }
 
 /// A version that stands in the registry.
@@ -79,9 +81,10 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
         (PARAMETERS, parameters.as_slice()),
         (METRICS, metrics.as_slice()),
         (REPORT, draft.report.as_bytes()),
-        (MANIFEST, &to_json(&manifest, &family)?),
     ];
-    for (name, bytes) in files {
+    let plots = draft.plots.iter().map(|(name, svg)| (*name, svg.as_bytes()));
+    let manifest_file = to_json(&manifest, &family)?;
+    for (name, bytes) in files.into_iter().chain(plots).chain([(MANIFEST, &*manifest_file)]) {
         files::write_synced(&hidden.path().join(name), bytes)?;
     }
     files::sync_directory(hidden.path())?;

@@ -57,6 +57,8 @@ fn purchase_table(trials: &[Trial<PurchaseMetrics>]) -> Table {
         "AUC",
         "Brier",
         "ECE",
+        "interval",
+        "coverage",
         "Brier at calibration",
         "note",
     ]);
@@ -73,6 +75,8 @@ fn purchase_table(trials: &[Trial<PurchaseMetrics>]) -> Table {
             number(holdout.and_then(|metrics| metrics.auc), 4),
             number(holdout.map(|metrics| metrics.brier), 4),
             number(holdout.map(|metrics| metrics.ece), 4),
+            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_level)),
+            holdout.map_or_else(|| "-".into(), |metrics| percent(metrics.interval_coverage)),
             number(trial.calibration.as_ref().map(|metrics| metrics.brier), 4),
             note(trial),
         ]);

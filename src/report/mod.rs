@@ -3,11 +3,15 @@
 mod diff;
 mod heads;
 mod lineage;
+mod plots;
+mod sheet;
 mod table;
 mod version;
 
 pub use diff::VersionDiff;
 pub use heads::{replacements, trial_tables};
 pub use lineage::{gate, lineage};
+pub use plots::plots;
+pub use sheet::PlotError;
 pub use table::{Table, money, number, percent};
 pub use version::{noise, segment_table, training_report};

@@ -43,8 +43,14 @@ pub fn segment_table(catalogue: &[Segment], currency: &Currency) -> Table {
     table
 }
 
-/// The whole report of a training run, in Markdown. `rows` accounts for the log.
-pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
+/// The whole report of a training run, in Markdown. `rows` accounts for the log; `plots` stand beside
+/// it by their file names.
+pub fn training_report(
+    name: &str,
+    trained: &Trained,
+    rows: &str,
+    plots: &[(&'static str, String)],
+) -> String {
     let (version, evaluation) = (&trained.version, &trained.evaluation);
     let clock = &evaluation.clock;
     let mut report = format!(
@@ -76,6 +82,9 @@ pub fn training_report(name: &str, trained: &Trained, rows: &str) -> String {
     }
     if let Some(head) = &version.forecast.purchases {
         push_line(&mut report, &format!("\n### Purchases\n\n{}", purchase_lines(head)));
+    }
+    for (file, _) in plots {
+        push_line(&mut report, &format!("![{}]({file})\n", file.trim_end_matches(".svg")));
     }
     push_line(&mut report, &format!("\n## Rows\n\n```text\n{rows}\n```"));
     report

@@ -60,12 +60,13 @@ const PACKAGES: [Package; 2] = [
 ];
 
 /// Libraries, and `unsafe`, with the places beyond which they are not named.
-const CONFINED: [(&str, &[&str]); 5] = [
+const CONFINED: [(&str, &[&str]); 6] = [
     ("unsafe", &["engine/src/kernels"]),
     ("polars", &["src/ingest", "src/export"]),
     ("tonic", &["src/rpc", "src/lib"]),
     ("prost", &["src/rpc", "src/lib"]),
     ("linfa", &["engine/src/models"]),
+    ("plotters", &["src/report"]),
 ];
 
 #[test]

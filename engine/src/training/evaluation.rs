@@ -75,6 +75,10 @@ pub struct PurchaseMetrics {
     pub auc: Option<f64>,
     pub brier: f64,
     pub ece: f64,
+    /// The share of customers whose spend the interval of posterior draws is meant to hold, and the
+    /// share of those asked whose spend it held. It is never less where many spend nothing.
+    pub interval_level: f64,
+    pub interval_coverage: f64,
 }
 
 /// Metrics of expected spend within the window, in major currency units.
@@ -181,7 +185,12 @@ impl ChurnMetrics {
 }
 
 impl PurchaseMetrics {
-    pub(super) fn of(actual: &[u32], outlooks: &[Outlook]) -> PurchaseMetrics {
+    pub(super) fn of(
+        actual: &[u32],
+        outlooks: &[Outlook],
+        interval_level: f64,
+        interval_coverage: f64,
+    ) -> PurchaseMetrics {
         let n = actual.len() as f64;
         let silent: Vec<bool> = actual.iter().map(|&purchases| purchases == 0).collect();
         let actual: Vec<f64> = actual.iter().map(|&purchases| f64::from(purchases)).collect();
@@ -196,6 +205,8 @@ impl PurchaseMetrics {
             auc: auc(&silent, &probabilities),
             brier: brier(&silent, &probabilities),
             ece: ece(&silent, &probabilities),
+            interval_level,
+            interval_coverage,
         }
     }
 }

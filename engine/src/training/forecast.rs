@@ -58,7 +58,8 @@ pub(super) fn forecast(
     } else {
         let c1 = settings.rules.zone.end_of(clock.fit);
         let stages = &stages;
-        let known = Known { stages, lifetimes, histories, c1, as_of, window_days };
+        let seed = settings.seed;
+        let known = Known { stages, lifetimes, histories, c1, as_of, window_days, seed };
         purchases::head(&known, families)
     };
     let first_ask = Ask { head: chosen.as_ref().map(|chosen| &chosen.first), window_days };

@@ -4,15 +4,22 @@
 use super::evaluation::{PurchaseMetrics, Trial};
 use super::stage::Stage;
 use super::tracking::{Days, PurchaseTracking};
-use crate::domain::{AsOf, History, Lifetime, Seed};
+use crate::domain::{AsOf, Draws, History, Lifetime, Seed};
+use crate::matrix::quantile;
 use crate::models::btyd::{
     Cohort, GammaGamma, PurchaseFamily, PurchaseParams, Purchases, Spend, SpendCohort,
 };
 use crate::models::{Estimator, FitError};
 use crate::version::{Outlook, PurchaseHead, Replaced};
+use rayon::prelude::*;
 
 /// Fewer customers say too little about how customers differ.
 const LEAST_CUSTOMERS: usize = 30;
+
+/// The share of customers that intervals of draws are meant to hold, and how they are measured.
+const INTERVAL_LEVEL: f64 = 0.8;
+const N_DRAWS: usize = 200;
+const ASKED_FOR_INTERVALS: usize = 1_000;
 
 /// What the heads are learned from, as far as purchases go.
 pub struct Known<'a> {
@@ -24,6 +31,7 @@ pub struct Known<'a> {
     pub c1: AsOf,
     pub as_of: AsOf,
     pub window_days: u32,
+    pub seed: Seed,
 }
 
 /// The family that was chosen.
@@ -103,11 +111,31 @@ pub fn head(
 impl Fitted {
     fn of(first: PurchaseHead, known: &Known<'_>) -> Fitted {
         let metrics = |stage: &Stage| {
-            PurchaseMetrics::of(&stage.purchases, &outlooks(&first, stage, known.window_days))
+            let outlooks = outlooks(&first, stage, known.window_days);
+            let coverage = coverage(&first, stage, known);
+            PurchaseMetrics::of(&stage.purchases, &outlooks, INTERVAL_LEVEL, coverage)
         };
         let (calibrated, holdout) = (metrics(&known.stages[1]), metrics(&known.stages[2]));
         Fitted { first, calibrated, holdout }
     }
+}
+
+/// The share of customers, of at most so many, whose spend lies within the interval of their draws.
+fn coverage(head: &PurchaseHead, stage: &Stage, known: &Known<'_>) -> f64 {
+    let step = stage.n_customers().div_ceil(ASKED_FOR_INTERVALS).max(1);
+    let asked: Vec<usize> = (0..stage.n_customers()).step_by(step).collect();
+    let tail = 0.5 * (1.0 - INTERVAL_LEVEL);
+    let held = |&&row: &&usize| {
+        let mut draws = Draws::new(known.seed.derive("spend interval", row as u64));
+        let lifetime = &stage.lifetimes[row];
+        let mut spends: Vec<f64> = (0..N_DRAWS)
+            .map(|_| head.draw_spend(lifetime, stage.cutoff, known.window_days, &mut draws))
+            .collect();
+        spends.sort_unstable_by(f64::total_cmp);
+        let spend = stage.spend[row];
+        quantile(&spends, tail) <= spend && spend <= quantile(&spends, 1.0 - tail)
+    };
+    asked.par_iter().filter(held).count() as f64 / asked.len().max(1) as f64
 }
 
 /// The same with the seasons of the days up to c1, or why they are left out.

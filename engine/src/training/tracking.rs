@@ -225,8 +225,10 @@ fn conditional(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Trac
 fn alive_grid(model: &PurchaseModel, stage: &Stage) -> AliveGrid {
     let age_days = stage.lifetimes.iter().map(|lifetime| lifetime.age_days).max().unwrap_or(0);
     let frequencies: Vec<u32> = vec![0, 1, 2, 3, 5, 8, 12, 20];
-    let step = (age_days / GRID_COLUMNS).max(1);
-    let days_since_last: Vec<u32> = (0..=age_days).step_by(step as usize).collect();
+    // From the oldest silence down, so that it is there for those who never came again.
+    let step = age_days.div_ceil(GRID_COLUMNS).max(1) as usize;
+    let mut days_since_last: Vec<u32> = (0..=age_days).rev().step_by(step).collect();
+    days_since_last.reverse();
     let cell = |frequency: u32, silent: u32| {
         // Purchase days after the first need a day each; without any, the first was the last.
         let recency = age_days - silent;

@@ -2,7 +2,7 @@
 //! labels covered to the horizon that was asked.
 
 use super::ChurnIs;
-use crate::domain::{Day, Lifetime};
+use crate::domain::{Day, Draws, Lifetime};
 use crate::features::Encoder;
 use crate::matrix::quantile;
 use crate::models::Diagnostics;
@@ -147,9 +147,8 @@ impl Forecast {
             return Expected { spend, spend_low: low, spend_high: high, churn, outlook: window };
         }
         let then = outlook(days);
-        let season = self.purchases.as_ref().and_then(|head| head.season);
-        let windows = season.map_or(windows, |season| {
-            season.worth(as_of, days) / season.worth(as_of, self.bridge.window_days)
+        let windows = self.purchases.as_ref().map_or(windows, |head| {
+            head.worth(as_of, days) / head.worth(as_of, self.bridge.window_days)
         });
         let (purchases, hazard) = match (&window, &then) {
             (Some(window), Some(then)) => (
@@ -185,7 +184,7 @@ impl PurchaseHead {
     /// What the model says of the `days` after `as_of`, up to which this lifetime is.
     pub fn outlook(&self, lifetime: &Lifetime, as_of: Day, days: u32) -> Outlook {
         let customer = Purchases::from(lifetime);
-        let t = self.season.map_or(f64::from(days), |season| season.worth(as_of, days));
+        let t = self.worth(as_of, days);
         let expected_purchases = self.model.expected_purchases(&customer, t).min(f64::from(days));
         let expected = self
             .spend
@@ -196,6 +195,23 @@ impl PurchaseHead {
             expected_purchases,
             expected_spend: expected_purchases * expected.unwrap_or(lifetime.mean_spend()),
         }
+    }
+}
+
+impl PurchaseHead {
+    /// What one customer spends in the `days` after `as_of`, drawn: a rate, a drop-out and a worth of a
+    /// purchase of their own, given the lifetime, and then what they do, in major currency units.
+    pub fn draw_spend(&self, lifetime: &Lifetime, as_of: Day, days: u32, draws: &mut Draws) -> f64 {
+        let n = self.model.draw(&Purchases::from(lifetime), self.worth(as_of, days), draws);
+        let n = n.min(days);
+        self.spend.map_or(f64::from(n) * lifetime.mean_spend(), |spend| {
+            spend.draw_total(lifetime.frequency, lifetime.monetary_value, n, draws)
+        })
+    }
+
+    /// `days` in average days, of which the model knows.
+    fn worth(&self, as_of: Day, days: u32) -> f64 {
+        self.season.map_or(f64::from(days), |season| season.worth(as_of, days))
     }
 }
 

@@ -433,18 +433,20 @@ def bgbb_answers(parameters, customer, horizons):
     x, t_x, n = customer
     prior = ln_beta_integral(alpha, beta) + ln_beta_integral(gamma, delta)
 
-    def buys(more, until):
-        return ln_beta_integral(alpha + x + more, beta + until - x)
+    def buys(until):
+        return ln_beta_integral(alpha + x, beta + until - x)
 
     def alive(until, after):
         """Alive in period `after`, and silent from t_x until `until`."""
-        return buys(0, until) + ln_beta_integral(gamma, delta + after)
+        return buys(until) + ln_beta_integral(gamma, delta + after)
 
     def data(until):
-        gone = [buys(0, i) + ln_beta_integral(gamma + 1, delta + i) for i in range(t_x, until)]
+        gone = [buys(i) + ln_beta_integral(gamma + 1, delta + i) for i in range(t_x, until)]
         return ln_sum(gone + [alive(until, until)])
 
     total = data(n)
+    # Until n + 1, and there with a purchase.
+    buys_again = ln_beta_integral(alpha + x + 1, beta + n - x)
     return {
         "ln_likelihood": total - prior,
         "p_alive": mp.exp(alive(n, n) - total),
@@ -454,7 +456,7 @@ def bgbb_answers(parameters, customer, horizons):
                 "t": t,
                 "p_no_purchase": mp.exp(data(n + t) - total),
                 "expected_purchases": mp.fsum(
-                    mp.exp(buys(1, n + 1) + ln_beta_integral(gamma, delta + n + i) - total)
+                    mp.exp(buys_again + ln_beta_integral(gamma, delta + n + i) - total)
                     for i in range(1, t + 1)
                 ),
                 "p_alive_after": mp.exp(alive(n, n + t) - total),

@@ -10,7 +10,9 @@ const OCTOBER: &str = "2021-10-31";
 const DECEMBER: &str = "2021-12-26";
 
 /// Features that say nothing of what a customer will do.
-const USELESS: &str = "[features]
+const USELESS: &str = "[heads]
+purchases = []
+[features]
 pack = 'none'
 list = [
     { name = 'visits', kinds = ['visit'], aggregate = 'count' },

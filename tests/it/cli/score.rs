@@ -48,7 +48,8 @@ fn every_customer_gets_the_scorers_answer_to_the_bit() {
         assert_eq!(bits("churn_probability"), churn.probability.to_bits());
         assert_eq!(bits("churn_percentile"), churn.percentile.to_bits());
         assert_eq!(row["segment_noise"].as_bool(), want.segment.given().unwrap().noise);
-        assert!(row["p_alive"].is_null() && row["expected_purchases"].is_null());
+        assert_eq!(bits("expected_purchases"), value.expected_purchases.unwrap().to_bits());
+        assert_eq!(bits("p_alive"), churn.p_alive.unwrap().to_bits());
         assert_eq!(row["model_version"], shop.version.as_str());
     }
     let n_noise = rows.iter().filter(|row| row["segment_noise"] == true).count();

@@ -44,14 +44,18 @@ fn assert_same(sent: &pb::Prediction, expected: &Prediction) {
     assert_eq!(bits(value.ltv_high), bits(given.map(|value| value.ltv_high)));
     assert_eq!(value.interval_level.to_bits(), version.forecast.value.interval.level.to_bits());
     assert_eq!(value.currency_code, version.rules.currency.code);
-    assert_eq!(value.expected_purchases, None);
+    let purchases = given.and_then(|value| value.expected_purchases);
+    assert_eq!(bits(value.expected_purchases), bits(purchases));
+    assert_eq!(purchases.is_some(), given.is_some());
 
     let (churn, given) = (sent.churn.as_ref().unwrap(), expected.churn.given());
     assert_eq!(churn.status().as_str_name(), status_name(expected.churn.status()));
     assert_eq!(churn.horizon_days, version.forecast.bridge.horizon_days);
     assert_eq!(bits(churn.probability), bits(given.map(|churn| churn.probability)));
     assert_eq!(bits(churn.percentile), bits(given.map(|churn| churn.percentile)));
-    assert_eq!(churn.p_alive, None);
+    let p_alive = given.and_then(|churn| churn.p_alive);
+    assert_eq!(bits(churn.p_alive), bits(p_alive));
+    assert_eq!(p_alive.is_some(), given.is_some());
     let reasons = given.map(|churn| churn.reasons.clone()).unwrap_or_default();
     assert_eq!(churn.reasons.len(), reasons.len());
     for (sent, expected) in churn.reasons.iter().zip(&reasons) {
