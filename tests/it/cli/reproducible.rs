@@ -103,6 +103,11 @@ fn the_manifest_accounts_for_the_log_and_the_report_stands_beside_it() {
     for heading in ["## Segments", "## Heads", "## Rows"] {
         assert!(report.contains(heading), "{report}");
     }
+    for plot in ["tracking-weekly", "repeat-purchases", "conditional-expectations", "p-alive"] {
+        assert!(report.contains(&format!("({plot}.svg)")), "{report}");
+        let svg = std::fs::read_to_string(directory.join(format!("{plot}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
+    }
     let metrics = std::fs::read_to_string(directory.join("metrics.json")).unwrap();
     assert!(metrics.contains("\"normalised_gini\"") && metrics.contains("\"brier\""));
 }

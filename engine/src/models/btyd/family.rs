@@ -282,7 +282,7 @@ impl Found {
         (gain < LEAST_GAIN).then(|| {
             format!(
                 "drop-out is not identified: {family} raises the log-likelihood of the model without \
-                 it by {:.1e}",
+                 it by {:.3}",
                 gain.max(0.0)
             )
         })
