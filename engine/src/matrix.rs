@@ -38,6 +38,12 @@ impl FeatureMatrix {
         &self.values
     }
 
+    /// One row.
+    pub fn row(&self, index: usize) -> &[f64] {
+        let width = self.names.len();
+        &self.values[index * width..(index + 1) * width]
+    }
+
     /// The rows, each `(n_features,)`.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.values.chunks_exact(self.names.len())

@@ -70,6 +70,9 @@ struct RawHeads {
     value: ValueBy,
     churn: ChurnBy,
     purchases: Vec<PurchaseFamily>,
+    covariates: Vec<String>,
+    penalty: f64,
+    l1_ratio: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -178,7 +181,7 @@ impl RawConfig {
         check_columns(&spec, &self.data)?;
         check_attributes(&spec, &self.customers)?;
         let churn_is = self.model.churn;
-        let heads = self.heads.check(churn_is)?;
+        let heads = self.heads.check(churn_is, &spec)?;
         refuse(
             churn_is == ChurnIs::Label && self.customers.label.is_none(),
             "model.churn",
@@ -237,8 +240,26 @@ impl RawConfig {
 }
 
 impl RawHeads {
-    fn check(self, churn_is: ChurnIs) -> Result<HeadSettings, ConfigError> {
-        let RawHeads { value, churn, purchases } = self;
+    fn check(self, churn_is: ChurnIs, spec: &FeatureSpec) -> Result<HeadSettings, ConfigError> {
+        let RawHeads { value, churn, purchases, covariates, penalty, l1_ratio } = self;
+        for name in &covariates {
+            let feature = spec.0.iter().find(|feature| feature.name == *name);
+            let is_attribute = |feature: &Feature| {
+                matches!(feature.aggregate, Aggregate::Attribute | Aggregate::OneHot)
+            };
+            refuse(!feature.is_some_and(is_attribute), "heads.covariates", || {
+                format!(
+                    "`{name}` is no feature of an attribute (`attribute`, `one_hot`); what customers did \
+                     would tell what it is to explain"
+                )
+            })?;
+        }
+        refuse(!(penalty >= 0.0 && penalty.is_finite()), "heads.penalty", || {
+            format!("{penalty} is no penalty; 0 or more is")
+        })?;
+        refuse(!(0.0..=1.0).contains(&l1_ratio), "heads.l1_ratio", || {
+            format!("{l1_ratio} is no share; 0 to 1 are")
+        })?;
         let unmodified = purchases.iter().find(|family| family.keeps_first_timers());
         refuse(unmodified.is_some(), "heads.purchases", || {
             let family = unmodified.map_or("", |family| family.name());
@@ -255,7 +276,7 @@ impl RawHeads {
             "a model of purchases cannot tell when a contract ends, which `model.churn` asks for"
                 .to_owned()
         })?;
-        Ok(HeadSettings { value, churn, purchases })
+        Ok(HeadSettings { value, churn, purchases, covariates, penalty, l1_ratio })
     }
 }
 

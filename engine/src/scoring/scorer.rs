@@ -9,7 +9,7 @@ use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{SegmentModel, Segmenter};
 use crate::segments::Tier;
-use crate::version::{Expected, FORMAT, ModelVersion};
+use crate::version::{Expected, FORMAT, Facts, ModelVersion, PurchaseHead};
 use thiserror::Error;
 
 /// Reasons told with a churn probability.
@@ -91,7 +91,8 @@ impl Scorer {
         let mut encoded = vec![0.0; forecast.encoder.width()];
         forecast.encoder.encode(&raw, &mut encoded);
         let days = forecast.bridge.horizon_days;
-        let expected = forecast.within(&encoded, &life, version.churn_is, as_of.day, days);
+        let facts = Facts { raw: &raw, encoded: &encoded, lifetime: &life, as_of: as_of.day };
+        let expected = forecast.within(&facts, version.churn_is, days);
         answer(
             Answer::Given(self.segment(&raw, &life)),
             // Of somebody who never did anything there is no spend to go by.
@@ -237,10 +238,19 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
         ChurnModel::BaseRate(_) => true,
     };
     fits(shaped, "churn model", "encoder")?;
+    let in_spec = |head: &PurchaseHead| {
+        let mut columns = head.covariates.iter().flat_map(|covariates| &covariates.columns);
+        columns.all(|column| column.feature < version.spec.0.len())
+    };
+    fits(forecast.purchases.as_ref().is_none_or(in_spec), "covariates", "feature spec")?;
     let defined = forecast
         .purchases
         .as_ref()
         .is_none_or(|head| head.model.check() && head.season.is_none_or(|season| season.check()));
+    let based = |head: &PurchaseHead| {
+        head.covariates.as_ref().is_none_or(|covariates| covariates.model.base.check())
+    };
+    let defined = defined && forecast.purchases.as_ref().is_none_or(based);
     fits(defined, "model of purchases", "definition")?;
     fits(forecast.bridge.window_days > 0, "bridge", "label window")
 }

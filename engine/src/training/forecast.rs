@@ -8,6 +8,7 @@ use super::tracking::PurchaseTracking;
 use super::{Clock, TrainError, churn, value};
 use crate::domain::{AsOf, Day, History, Lifetime};
 use crate::features::{Encoder, Plan};
+use crate::matrix::FeatureMatrix;
 use crate::version::{Bridge, ChurnIs, Forecast};
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
@@ -20,10 +21,11 @@ pub(super) struct Forecasted {
     pub clock: Clock,
 }
 
-/// Fits, calibrates and measures the value and churn heads, then fits them again. `lifetimes` are
-/// those of everybody at the as-of.
+/// Fits, calibrates and measures the value and churn heads, then fits them again. `matrix` and
+/// `lifetimes` are of everybody at the as-of, row by row.
 pub(super) fn forecast(
     histories: &[History],
+    matrix: &FeatureMatrix,
     lifetimes: &[Lifetime],
     settings: &TrainingSettings,
     plan: &Plan,
@@ -52,15 +54,25 @@ pub(super) fn forecast(
     if not_lost[2].n_customers() == 0 {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
     }
-    let (window_days, families) = (clock.window_days, &settings.heads.purchases);
+    let window_days = clock.window_days;
     let (chosen, purchases) = if undated {
         (None, Vec::new())
     } else {
         let c1 = settings.rules.zone.end_of(clock.fit);
         let stages = &stages;
         let seed = settings.seed;
-        let known = Known { stages, lifetimes, histories, c1, as_of, window_days, seed };
-        purchases::head(&known, families)
+        let heads = &settings.heads;
+        purchases::head(&Known {
+            stages,
+            matrix,
+            lifetimes,
+            histories,
+            c1,
+            as_of,
+            window_days,
+            seed,
+            settings: heads,
+        })
     };
     let first_ask = Ask { head: chosen.as_ref().map(|chosen| &chosen.first), window_days };
     let head = chosen.as_ref().map(|chosen| &chosen.head);

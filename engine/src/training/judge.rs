@@ -7,8 +7,8 @@ use super::stage::{self, Lens};
 use super::train::Predecessor;
 use super::{TrainError, identity};
 use crate::domain::{AsOf, EventRules, History, Lifetime};
-use crate::features::{FeatureSpec, Plan, SpecError, lifetime_or_none};
-use crate::version::{ChurnIs, Eligibility, Forecast};
+use crate::features::{FeatureSpec, FeatureTable, Plan, SpecError, lifetime_or_none};
+use crate::version::{ChurnIs, Eligibility, Facts, Forecast};
 
 /// What answers in a trial: the part of a version that the outcomes can tell right or wrong.
 struct Contestant<'a> {
@@ -65,12 +65,10 @@ pub fn judge_fitted_on(
     let settings = &settings.resolved(fitted_on);
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
     let currency = &settings.rules.currency;
-    let lifetimes: Vec<Lifetime> = fitted_on
-        .iter()
-        .filter(|history| settings.eligibility.answers(settings.churn_is, history, then))
-        .map(|history| lifetime_or_none(history, then, currency))
-        .collect();
-    let candidate = match forecast(fitted_on, &lifetimes, settings, &plan, then, &|_| ()) {
+    let FeatureTable { rows, matrix } = settings.lens(&plan).eligible(fitted_on, then);
+    let life = |&row: &usize| lifetime_or_none(&fitted_on[row], then, currency);
+    let lifetimes: Vec<Lifetime> = rows.iter().map(life).collect();
+    let candidate = match forecast(fitted_on, &matrix, &lifetimes, settings, &plan, then, &|_| ()) {
         Ok(Forecasted { forecast, .. }) => forecast,
         Err(error @ TrainError::Spec(_)) => return Err(error),
         Err(error) => {
@@ -147,7 +145,8 @@ impl Contestant<'_> {
             };
             let life = lifetime_or_none(&histories[row], then, currency);
             encoder.encode(raw, &mut encoded);
-            let expected = self.forecast.within(&encoded, &life, self.churn_is, then.day, days);
+            let facts = Facts { raw, encoded: &encoded, lifetime: &life, as_of: then.day };
+            let expected = self.forecast.within(&facts, self.churn_is, days);
             let is_lost = self.eligibility.is_lost(&life);
             rival.value.push(Some(expected.spend));
             rival.churn.push((!is_lost).then_some(expected.churn));

@@ -2,15 +2,17 @@
 //! and needs no labels, so the last fit is at the as-of, of everybody.
 
 use super::evaluation::{PurchaseMetrics, Trial};
+use super::settings::HeadSettings;
 use super::stage::Stage;
 use super::tracking::{Days, PurchaseTracking};
 use crate::domain::{AsOf, Draws, History, Lifetime, Seed};
-use crate::matrix::quantile;
+use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::btyd::{
-    Cohort, GammaGamma, PurchaseFamily, PurchaseParams, Purchases, Spend, SpendCohort,
+    BtydError, Cohort, CovariateCohort, CovariateParams, GammaGamma, PurchaseFamily,
+    PurchaseParams, Purchases, Spend, SpendCohort,
 };
 use crate::models::{Estimator, FitError};
-use crate::version::{Outlook, PurchaseHead, Replaced};
+use crate::version::{CovariateColumn, CovariateHead, Outlook, PurchaseHead, Replaced};
 use rayon::prelude::*;
 
 /// Fewer customers say too little about how customers differ.
@@ -24,7 +26,8 @@ const ASKED_FOR_INTERVALS: usize = 1_000;
 /// What the heads are learned from, as far as purchases go.
 pub struct Known<'a> {
     pub stages: &'a [Stage; 3],
-    /// Of everybody at the as-of.
+    /// Of everybody at the as-of, row by row: raw features and lifetimes.
+    pub matrix: &'a FeatureMatrix,
     pub lifetimes: &'a [Lifetime],
     pub histories: &'a [History],
     /// The end of c1.
@@ -32,9 +35,10 @@ pub struct Known<'a> {
     pub as_of: AsOf,
     pub window_days: u32,
     pub seed: Seed,
+    pub settings: &'a HeadSettings,
 }
 
-/// The family that was chosen.
+/// The model that was chosen.
 pub struct Chosen {
     /// Fitted at c1, as the other heads' candidates are.
     pub first: PurchaseHead,
@@ -44,68 +48,136 @@ pub struct Chosen {
     pub tracking: Option<PurchaseTracking>,
 }
 
-/// A family's head as fitted at c1, with what c2 and c3 say of it.
+/// What a model is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Recipe {
+    family: PurchaseFamily,
+    covariates: bool,
+    seasons: bool,
+}
+
+/// A head as fitted at c1, with what c2 and c3 say of it.
 struct Fitted {
     first: PurchaseHead,
     calibrated: PurchaseMetrics,
     holdout: PurchaseMetrics,
 }
 
-/// Fits each of `families` at c1, chooses by the Brier score of P(no purchase) at c2, measures at c3
-/// and fits the best one again at the as-of. Seasons come on top where they help the best one at c2.
-/// Nothing is chosen where no family can be fitted.
-pub fn head(
-    known: &Known<'_>,
-    families: &[PurchaseFamily],
-) -> (Option<Chosen>, Vec<Trial<PurchaseMetrics>>) {
-    let run = |family| {
-        let first = fit(family, &known.stages[0].lifetimes)?;
-        Ok(Fitted::of(first, known))
+/// A recipe with its fit at c1, or why there is none.
+type Tried = (Recipe, Result<Fitted, FitError>);
+
+/// Fits each family at c1, chooses by the Brier score of P(no purchase) at c2, measures at c3 and fits
+/// the best one again at the as-of. Covariates, where they are asked for, and seasons come on top where
+/// they help the best one at c2. Nothing is chosen where no family can be fitted.
+pub fn head(known: &Known<'_>) -> (Option<Chosen>, Vec<Trial<PurchaseMetrics>>) {
+    let run = |recipe: Recipe| {
+        let [c1, ..] = known.stages;
+        let first = recipe.fit(known, &c1.raw, &c1.lifetimes, known.c1);
+        (recipe, first.map(|first| Fitted::of(first, known)))
     };
-    let mut tried: Vec<(String, Result<Fitted, FitError>)> =
-        families.iter().map(|&family| (family.name().to_owned(), run(family))).collect();
-    let best = tried
-        .iter()
-        .enumerate()
-        .filter_map(|(index, (_, fitted))| Some((index, fitted.as_ref().ok()?.calibrated.brier)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(index, _)| index);
-    let mut chosen = None;
-    let mut served = best;
-    if let Some(index) = best {
-        let (name, again) = (tried[index].0.clone(), fit(families[index], known.lifetimes));
-        match (again, &tried[index].1) {
-            (Ok(mut head), Ok(fitted)) => {
-                let mut first = fitted.first.clone();
-                match seasonal(fitted, known) {
-                    Ok(better) => {
-                        first = better.first.clone();
-                        head.season = days(known, known.as_of).and_then(|d| d.season(&head.model));
-                        served = Some(tried.len());
-                        tried.push((format!("{name}, with seasons"), Ok(better)));
-                    }
-                    Err(reason) => head.diagnostics.notes.push(format!("no seasons: {reason}")),
-                }
-                let stage = &known.stages[0];
-                let tracking = days(known, known.as_of)
-                    .map(|days| PurchaseTracking::of(&first, &days, stage, known.window_days));
-                chosen = Some(Chosen { first, head, tracking });
-            }
-            (Err(error), _) => tried[index].1 = Err(error),
-            (Ok(_), Err(_)) => {}
+    let plain = |&family| Recipe { family, covariates: false, seasons: false };
+    let mut tried: Vec<Tried> = known.settings.purchases.iter().map(plain).map(run).collect();
+    let score = |(_, fitted): &Tried| {
+        fitted.as_ref().map_or(f64::INFINITY, |fitted| fitted.calibrated.brier)
+    };
+    let mut best = 0;
+    for index in 1..tried.len() {
+        if score(&tried[index]) < score(&tried[best]) {
+            best = index;
         }
     }
+    let mut notes = Vec::new();
+    let additions: [fn(Recipe) -> Recipe; 2] = [
+        |recipe| Recipe { covariates: true, ..recipe },
+        |recipe| Recipe { seasons: true, ..recipe },
+    ];
+    for addition in additions {
+        let Some((recipe, Ok(_))) = tried.get(best) else { break };
+        let richer = addition(*recipe);
+        if richer.covariates && known.settings.covariates.is_empty() {
+            continue;
+        }
+        tried.push(run(richer));
+        let (with, without) = (&tried[tried.len() - 1], &tried[best]);
+        if score(with) < score(without) {
+            best = tried.len() - 1;
+        } else {
+            let reason = match &with.1 {
+                Err(error) => error.to_string(),
+                Ok(_) => format!(
+                    "Brier score at calibration {:.6}, {:.6} without them",
+                    score(with),
+                    score(without)
+                ),
+            };
+            notes.push(format!("not {}: {reason}", richer.name()));
+        }
+    }
+    let chosen = choose(known, &mut tried, best, notes);
     let trials = tried
         .into_iter()
         .enumerate()
-        .map(|(index, (name, fitted))| {
-            let is_chosen = chosen.is_some() && Some(index) == served;
+        .map(|(index, (recipe, fitted))| {
             let outcome = fitted
                 .map(|fitted| (fitted.calibrated, fitted.holdout, Some(fitted.first.diagnostics)));
-            Trial::of(&name, is_chosen, outcome)
+            Trial::of(&recipe.name(), chosen.is_some() && index == best, outcome)
         })
         .collect();
     (chosen, trials)
+}
+
+/// Fits the best recipe again at the as-of.
+fn choose(
+    known: &Known<'_>,
+    tried: &mut [Tried],
+    best: usize,
+    notes: Vec<String>,
+) -> Option<Chosen> {
+    let (recipe, fitted) = tried.get_mut(best)?;
+    let first = fitted.as_ref().ok()?.first.clone();
+    let mut head = match recipe.fit(known, known.matrix, known.lifetimes, known.as_of) {
+        Ok(head) => head,
+        Err(error) => {
+            *fitted = Err(error);
+            return None;
+        }
+    };
+    head.diagnostics.notes.extend(notes);
+    let tracking = Days::of(known.histories, known.as_of)
+        .map(|days| PurchaseTracking::of(&first, &days, &known.stages[0], known.window_days));
+    Some(Chosen { first, head, tracking })
+}
+
+impl Recipe {
+    fn name(self) -> String {
+        let covariates = if self.covariates { ", with covariates" } else { "" };
+        let seasons = if self.seasons { ", with seasons" } else { "" };
+        format!("{}{covariates}{seasons}", self.family.name())
+    }
+
+    /// Fits to the customers of raw rows and lifetimes, as they are at `as_of`.
+    fn fit(
+        self,
+        known: &Known<'_>,
+        matrix: &FeatureMatrix,
+        lifetimes: &[Lifetime],
+        as_of: AsOf,
+    ) -> Result<PurchaseHead, FitError> {
+        let mut head = fit(self.family, lifetimes)?;
+        if self.covariates {
+            let covariates = covariates(self.family, known.settings, matrix, lifetimes)?;
+            let notes =
+                covariates.diagnostics.notes.iter().map(|note| format!("covariates: {note}"));
+            head.diagnostics.notes.extend(notes);
+            head.covariates = Some(covariates);
+        }
+        if self.seasons {
+            let days = Days::of(known.histories, as_of);
+            let season = days.and_then(|days| days.season(&head.model));
+            head.season = Some(season.ok_or(BtydError::ShortYear)?);
+        }
+        Ok(head)
+    }
 }
 
 impl Fitted {
@@ -127,9 +199,9 @@ fn coverage(head: &PurchaseHead, stage: &Stage, known: &Known<'_>) -> f64 {
     let tail = 0.5 * (1.0 - INTERVAL_LEVEL);
     let held = |&&row: &&usize| {
         let mut draws = Draws::new(known.seed.derive("spend interval", row as u64));
-        let lifetime = &stage.lifetimes[row];
+        let (raw, lifetime) = (stage.raw.row(row), &stage.lifetimes[row]);
         let mut spends: Vec<f64> = (0..N_DRAWS)
-            .map(|_| head.draw_spend(lifetime, stage.cutoff, known.window_days, &mut draws))
+            .map(|_| head.draw_spend(raw, lifetime, stage.cutoff, known.window_days, &mut draws))
             .collect();
         spends.sort_unstable_by(f64::total_cmp);
         let spend = stage.spend[row];
@@ -138,29 +210,12 @@ fn coverage(head: &PurchaseHead, stage: &Stage, known: &Known<'_>) -> f64 {
     asked.par_iter().filter(held).count() as f64 / asked.len().max(1) as f64
 }
 
-/// The same with the seasons of the days up to c1, or why they are left out.
-fn seasonal(fitted: &Fitted, known: &Known<'_>) -> Result<Fitted, String> {
-    let season = days(known, known.c1).and_then(|days| days.season(&fitted.first.model));
-    let Some(season) = season else {
-        return Err("the log holds less than a year before the first cut-off".to_owned());
-    };
-    let first = PurchaseHead { season: Some(season), ..fitted.first.clone() };
-    let better = Fitted::of(first, known);
-    let (with, without) = (better.calibrated.brier, fitted.calibrated.brier);
-    if with < without {
-        return Ok(better);
-    }
-    Err(format!("Brier score at calibration {with:.6} with them, {without:.6} without"))
-}
-
-fn days(known: &Known<'_>, as_of: AsOf) -> Option<Days> {
-    Days::of(known.histories, as_of)
-}
-
 /// What a head says of the window after a stage.
 pub fn outlooks(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Outlook> {
-    let outlook = |lifetime| head.outlook(lifetime, stage.cutoff, window_days);
-    stage.lifetimes.iter().map(outlook).collect()
+    let customers = stage.raw.rows().zip(&stage.lifetimes);
+    customers
+        .map(|(raw, lifetime)| head.outlook(raw, lifetime, stage.cutoff, window_days))
+        .collect()
 }
 
 /// The most likely model of the customers who bought, and of what they spent on the days on which
@@ -196,5 +251,35 @@ fn fit(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, F
         reason,
     });
     let (model, evidence) = (fit.model.model, fit.model.evidence);
-    Ok(PurchaseHead { model, evidence, diagnostics, spend, season: None, replaced })
+    let (covariates, season) = (None, None);
+    Ok(PurchaseHead { model, evidence, diagnostics, covariates, spend, season, replaced })
+}
+
+/// What the customers' attributes do to their rate and their drop-out.
+fn covariates(
+    family: PurchaseFamily,
+    settings: &HeadSettings,
+    matrix: &FeatureMatrix,
+    lifetimes: &[Lifetime],
+) -> Result<CovariateHead, FitError> {
+    let names = matrix.names().iter().enumerate();
+    let is_wanted = |(_, name): &(usize, &String)| settings.covariates.contains(name);
+    let columns: Vec<CovariateColumn> = names
+        .filter(is_wanted)
+        .map(|(feature, _)| CovariateColumn::of(feature, matrix.rows().map(|row| row[feature])))
+        .collect();
+    let name = |column: &CovariateColumn| matrix.names()[column.feature].clone();
+    let names: Vec<String> = columns.iter().map(name).collect();
+    let buyers = matrix.rows().zip(lifetimes).filter(|(_, lifetime)| lifetime.purchase_days > 0);
+    let customers: Vec<(Purchases, Vec<f64>)> = buyers
+        .map(|(raw, lifetime)| {
+            // The fit must know everybody's.
+            let known = |column: &CovariateColumn| column.read(raw).unwrap_or(column.mean);
+            (Purchases::from(lifetime), columns.iter().map(known).collect())
+        })
+        .collect();
+    let params = CovariateParams { family, penalty: settings.penalty, l1_ratio: settings.l1_ratio };
+    let fit = params.fit(&CovariateCohort::new(names, &customers)?, Seed(0))?;
+    let (model, evidence) = (fit.model.model, fit.model.evidence);
+    Ok(CovariateHead { columns, model, evidence, diagnostics: fit.diagnostics })
 }

@@ -42,7 +42,9 @@ impl TrainingSettings {
         categories.see(histories);
         let spec = self.spec.resolved(&categories);
         let segment_features = self.spec.resolved_names(&self.segment_features, &spec);
-        TrainingSettings { spec, segment_features, ..self.clone() }
+        let covariates = self.spec.resolved_names(&self.heads.covariates, &spec);
+        let heads = HeadSettings { covariates, ..self.heads.clone() };
+        TrainingSettings { spec, segment_features, heads, ..self.clone() }
     }
 
     /// How stages look at customers under these settings.
@@ -64,13 +66,27 @@ pub struct HeadSettings {
     pub churn: ChurnBy,
     /// Models of purchases to choose among. Without any, hazards are constant.
     pub purchases: Vec<PurchaseFamily>,
+    /// Features, of attributes alone, that may move the rate and the drop-out of these models.
+    pub covariates: Vec<String>,
+    /// How strongly their effects are held back, as [`CovariateParams`] has it.
+    ///
+    /// [`CovariateParams`]: crate::models::btyd::CovariateParams
+    pub penalty: f64,
+    pub l1_ratio: f64,
 }
 
 impl Default for HeadSettings {
     fn default() -> HeadSettings {
         let purchases =
             vec![PurchaseFamily::MbgNbd, PurchaseFamily::MbgCnbd2, PurchaseFamily::ParetoNbd];
-        HeadSettings { value: ValueBy::default(), churn: ChurnBy::default(), purchases }
+        HeadSettings {
+            value: ValueBy::default(),
+            churn: ChurnBy::default(),
+            purchases,
+            covariates: Vec::new(),
+            penalty: 1e-3,
+            l1_ratio: 0.5,
+        }
     }
 }
 

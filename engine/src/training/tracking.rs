@@ -209,7 +209,8 @@ fn conditional(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Trac
         let (n, actual, expected) = &mut sums[(customer.frequency as usize).min(MOST_REPEATS)];
         *n += 1;
         *actual += f64::from(stage.purchases[row]);
-        let outlook = head.outlook(&stage.lifetimes[row], stage.cutoff, window_days);
+        let outlook =
+            head.outlook(stage.raw.row(row), &stage.lifetimes[row], stage.cutoff, window_days);
         *expected += outlook.expected_purchases;
     }
     let told = sums.into_iter().enumerate().filter(|(_, (n, ..))| *n > 0);

@@ -11,7 +11,7 @@ use crate::domain::{AsOf, Day, History, Lifetime, SegmentId, sha256};
 use crate::features::Plan;
 use crate::matrix::FeatureMatrix;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
-use crate::version::{FORMAT, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead};
+use crate::version::{FORMAT, Facts, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead};
 use std::collections::BTreeMap;
 
 /// The version whose segments a new one takes over.
@@ -98,7 +98,7 @@ pub fn train(
     }
 
     let Forecasted { mut forecast, purchases, tracking, churn, value, clock } =
-        forecast(histories, &lifetimes, settings, &plan, as_of, progress)?;
+        forecast(histories, &matrix, &lifetimes, settings, &plan, as_of, progress)?;
     if is_undated(histories, settings) {
         notes.push(
             "labels have no dates: customers were drawn to fit (60 %), calibrate (20 %) and measure \
@@ -245,7 +245,8 @@ fn members<'a>(
         .map(|((raw, lifetime), &cluster)| {
             forecast.encoder.encode(raw, &mut encoded);
             let days = forecast.bridge.horizon_days;
-            let expected = forecast.within(&encoded, lifetime, settings.churn_is, as_of, days);
+            let facts = Facts { raw, encoded: &encoded, lifetime, as_of };
+            let expected = forecast.within(&facts, settings.churn_is, days);
             let lost = settings.eligibility.is_lost(lifetime);
             Member {
                 cluster,

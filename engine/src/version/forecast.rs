@@ -6,7 +6,9 @@ use crate::domain::{Day, Draws, Lifetime};
 use crate::features::Encoder;
 use crate::matrix::quantile;
 use crate::models::Diagnostics;
-use crate::models::btyd::{Evidence, GammaGamma, PurchaseModel, Purchases, Season};
+use crate::models::btyd::{
+    CovariateEvidence, CovariateModel, Evidence, GammaGamma, PurchaseModel, Purchases, Season,
+};
 use crate::models::churn::{ChurnModel, Platt};
 use crate::models::value::{IntervalMap, ValueModel};
 use serde::{Deserialize, Serialize};
@@ -40,11 +42,47 @@ pub struct PurchaseHead {
     pub model: PurchaseModel,
     pub evidence: Evidence,
     pub diagnostics: Diagnostics,
+    /// Absent where none were asked for, and where they did not help at calibration.
+    pub covariates: Option<CovariateHead>,
     /// Absent where amounts have no model with a finite mean; a customer's own mean stands in.
     pub spend: Option<GammaGamma>,
     /// Absent under a full year, and where it did not help at calibration.
     pub season: Option<Season>,
     pub replaced: Option<Replaced>,
+}
+
+/// What customers' attributes do to their rate of purchases and their drop-out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CovariateHead {
+    /// One for each covariate of the model, in its order.
+    pub columns: Vec<CovariateColumn>,
+    pub model: CovariateModel,
+    pub evidence: CovariateEvidence,
+    pub diagnostics: Diagnostics,
+}
+
+/// A feature on the scale on which its effects are held back: of zeros and ones their own, of others
+/// standard deviations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CovariateColumn {
+    /// Its place in the spec.
+    pub feature: usize,
+    pub scale: f64,
+    /// Of the customers who have it, in scale.
+    pub mean: f64,
+}
+
+/// What is known of one customer at an as-of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Features before transforms, `(n_features,)`.
+    pub raw: &'a [f64],
+    /// Features as the forecast's encoder has them, `(width,)`.
+    pub encoded: &'a [f64],
+    pub lifetime: &'a Lifetime,
+    pub as_of: Day,
 }
 
 /// What the model of purchases says of one customer and the days after the as-of.
@@ -122,22 +160,15 @@ impl Bridge {
 }
 
 impl Forecast {
-    /// What is expected of a customer within the `days` after `as_of`, by the encoded row `(width,)` and
-    /// the lifetime up to then.
+    /// What is expected of a customer within the `days` after the as-of.
     ///
     /// The heads speak of the window. Other days are reached as the model of purchases does: spend by
     /// the ratio of its expected purchases, and the probability of no purchase by that of its
     /// cumulated hazards. Without the model, and for contracts, hazards and rates are constant.
-    pub fn within(
-        &self,
-        encoded: &[f64],
-        lifetime: &Lifetime,
-        churn_is: ChurnIs,
-        as_of: Day,
-        days: u32,
-    ) -> Expected {
+    pub fn within(&self, facts: &Facts<'_>, churn_is: ChurnIs, days: u32) -> Expected {
+        let Facts { raw, encoded, lifetime, as_of } = *facts;
         let outlook =
-            |days| self.purchases.as_ref().map(|head| head.outlook(lifetime, as_of, days));
+            |days| self.purchases.as_ref().map(|head| head.outlook(raw, lifetime, as_of, days));
         let window = outlook(self.bridge.window_days);
         let spend = self.value.within_window(encoded, lifetime, window.as_ref());
         let churn = self.churn.within_window(encoded, lifetime, window.as_ref());
@@ -180,18 +211,46 @@ fn between(ratio: f64, windows: f64) -> f64 {
     if ratio.is_nan() { windows } else { ratio.clamp(windows.min(1.0), windows.max(1.0)) }
 }
 
+impl CovariateColumn {
+    /// Learns the scale of a feature from its values, of which some may be undefined.
+    pub fn of(feature: usize, values: impl Iterator<Item = f64>) -> CovariateColumn {
+        let defined: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        let n = defined.len().max(1) as f64;
+        let mean = defined.iter().sum::<f64>() / n;
+        let is_flag = defined.iter().all(|value| [0.0, 1.0].contains(value));
+        let squares: f64 = defined.iter().map(|value| (value - mean) * (value - mean)).sum();
+        let deviation = (squares / n).sqrt();
+        let scale = if is_flag || deviation == 0.0 { 1.0 } else { deviation };
+        CovariateColumn { feature, scale, mean: mean / scale }
+    }
+
+    /// The feature's value in scale; `None` where it is undefined.
+    pub fn read(&self, raw: &[f64]) -> Option<f64> {
+        raw.get(self.feature).map(|value| value / self.scale).filter(|value| value.is_finite())
+    }
+}
+
+impl CovariateHead {
+    /// The model of a customer with these raw features. What is undefined counts as the mean.
+    fn model_of(&self, raw: &[f64]) -> PurchaseModel {
+        let known = |column: &CovariateColumn| column.read(raw).unwrap_or(f64::NAN);
+        self.model.model_for(&self.columns.iter().map(known).collect::<Vec<f64>>())
+    }
+}
+
 impl PurchaseHead {
-    /// What the model says of the `days` after `as_of`, up to which this lifetime is.
-    pub fn outlook(&self, lifetime: &Lifetime, as_of: Day, days: u32) -> Outlook {
-        let customer = Purchases::from(lifetime);
+    /// What the model says of the `days` after `as_of`, up to which this lifetime is, of a customer with
+    /// these raw features `(n_features,)`.
+    pub fn outlook(&self, raw: &[f64], lifetime: &Lifetime, as_of: Day, days: u32) -> Outlook {
+        let (customer, model) = (Purchases::from(lifetime), self.model_of(raw));
         let t = self.worth(as_of, days);
-        let expected_purchases = self.model.expected_purchases(&customer, t).min(f64::from(days));
+        let expected_purchases = model.expected_purchases(&customer, t).min(f64::from(days));
         let expected = self
             .spend
             .and_then(|spend| spend.expected_spend(lifetime.frequency, lifetime.monetary_value));
         Outlook {
-            p_alive: self.model.p_alive(&customer),
-            p_no_purchase: self.model.p_no_purchase(&customer, t),
+            p_alive: model.p_alive(&customer),
+            p_no_purchase: model.p_no_purchase(&customer, t),
             expected_purchases,
             expected_spend: expected_purchases * expected.unwrap_or(lifetime.mean_spend()),
         }
@@ -201,12 +260,25 @@ impl PurchaseHead {
 impl PurchaseHead {
     /// What one customer spends in the `days` after `as_of`, drawn: a rate, a drop-out and a worth of a
     /// purchase of their own, given the lifetime, and then what they do, in major currency units.
-    pub fn draw_spend(&self, lifetime: &Lifetime, as_of: Day, days: u32, draws: &mut Draws) -> f64 {
-        let n = self.model.draw(&Purchases::from(lifetime), self.worth(as_of, days), draws);
+    pub fn draw_spend(
+        &self,
+        raw: &[f64],
+        lifetime: &Lifetime,
+        as_of: Day,
+        days: u32,
+        draws: &mut Draws,
+    ) -> f64 {
+        let (customer, model) = (Purchases::from(lifetime), self.model_of(raw));
+        let n = model.draw(&customer, self.worth(as_of, days), draws);
         let n = n.min(days);
         self.spend.map_or(f64::from(n) * lifetime.mean_spend(), |spend| {
             spend.draw_total(lifetime.frequency, lifetime.monetary_value, n, draws)
         })
+    }
+
+    /// The model of a customer with these raw features.
+    fn model_of(&self, raw: &[f64]) -> PurchaseModel {
+        self.covariates.as_ref().map_or(self.model, |covariates| covariates.model_of(raw))
     }
 
     /// `days` in average days, of which the model knows.

@@ -1,8 +1,8 @@
 //! Made-up logs and matrices that several tests share.
 
 use habitus_engine::domain::{
-    AsOf, Currency, CustomerId, Event, EventKind, EventRules, History, Money, RawEvent, Seed,
-    Timestamp, Zone,
+    AsOf, AttributeValue, Attributes, Currency, CustomerId, Event, EventKind, EventRules, History,
+    Money, RawEvent, Seed, Timestamp, Zone,
 };
 use habitus_engine::features::purchases;
 use habitus_engine::matrix::ScaledMatrix;
@@ -16,6 +16,7 @@ use habitus_engine::training::{
 use habitus_engine::version::{ChurnIs, Eligibility};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub fn rules() -> EventRules {
     let currency = Currency { code: "USD".into(), digits: 2 };
@@ -87,15 +88,36 @@ pub fn shop(n: usize, seed: u64) -> Vec<History> {
 /// The purchases of `n` simulated customers over three years from 2020-01-01, more by this share in
 /// the middle of December and as much fewer half a year later.
 pub fn seasonal_shop(n: u64, amplitude: f64) -> Vec<History> {
-    let zone = rules().zone;
     let shop = Shop { days: 1_095, season_amplitude: amplitude, ..Shop::default() };
-    let shop = Shop { campaign_uplift: 0.0, a: 0.6, ..shop.only_purchases() };
+    simulated(n, &Shop { campaign_uplift: 0.0, a: 0.6, ..shop.only_purchases() })
+}
+
+/// Two years of two channels: customers of the web buy three times as often as those of the store.
+pub fn two_channels(n: u64) -> Vec<History> {
+    let even = Shop { season_amplitude: 0.0, campaign_uplift: 0.0, a: 0.6, ..Shop::default() };
+    let names: Arc<[String]> = Arc::from(["channel".to_owned()]);
+    let of = |channel: &str, alpha: f64| -> Vec<History> {
+        let category = AttributeValue::Category(channel.into());
+        let attributes = Attributes::new(Arc::clone(&names), vec![Some(category)]);
+        let customers = simulated(n / 2, &Shop { alpha, ..even.clone().only_purchases() });
+        let named = |history: &History| {
+            let id = CustomerId::new(&format!("{channel} {}", history.customer().as_str()));
+            History::new(id, history.events().to_vec()).with_attributes(Some(attributes.clone()))
+        };
+        customers.iter().map(named).collect()
+    };
+    [of("store", 90.0), of("web", 30.0)].concat()
+}
+
+/// The purchases of `n` simulated customers.
+fn simulated(n: u64, shop: &Shop) -> Vec<History> {
+    let zone = rules().zone;
     let event = |event: &SimulatedEvent| Event {
         amount: event.amount,
         ..Event::bare(event.at, zone.day_of(event.at), event.kind)
     };
     let history = |index: u64| {
-        let life = customer(&shop, Seed(11), index);
+        let life = customer(shop, Seed(11), index);
         let purchases = life.events.iter().filter(|event| event.kind == EventKind::Purchase);
         History::new(CustomerId::new(&format!("c{index:05}")), purchases.map(event).collect())
     };

@@ -1,6 +1,6 @@
 //! Whole trainings on made-up shops.
 
-use crate::support::{as_of, purchase, rules, seasonal_shop, settings, shop, train};
+use crate::support::{as_of, purchase, rules, seasonal_shop, settings, shop, train, two_channels};
 use habitus_engine::domain::{Abstention, Answer, CustomerId, History, Lifetime};
 use habitus_engine::models::btyd::PurchaseFamily;
 use habitus_engine::models::churn::ChurnModel;
@@ -10,7 +10,7 @@ use habitus_engine::scoring::{Scorer, ScorerError};
 use habitus_engine::training::{
     ChurnBy, ClockError, TrainError, Trained, TrainingSettings, ValueBy,
 };
-use habitus_engine::version::{ChurnIs, Clusters, Forecast, ModelVersion, SegmentBy};
+use habitus_engine::version::{ChurnIs, Clusters, Facts, Forecast, ModelVersion, SegmentBy};
 
 fn trained(family: Family) -> Trained {
     train(&shop(600, 1), &settings(family, 2, 4), as_of("2021-12-31")).unwrap()
@@ -175,6 +175,7 @@ fn a_short_log_is_bridged_and_says_so() {
     let windows = 365.0 / f64::from(bridge.window_days);
     let (forecast, silence) = (&trained.version.forecast, ChurnIs::Silence);
     let encoded = vec![0.0; forecast.encoder.width()];
+    let raw = vec![0.0; trained.version.spec.0.len()];
     for days_since_last_purchase in [1, 60, 300] {
         let life = Lifetime {
             purchase_days: 3,
@@ -186,9 +187,9 @@ fn a_short_log_is_bridged_and_says_so() {
             total_spend: 90.0,
             monetary_value: 30.0,
         };
-        let within = |forecast: &Forecast, days| {
-            forecast.within(&encoded, &life, silence, as_of("2021-12-31").day, days)
-        };
+        let facts =
+            Facts { raw: &raw, encoded: &encoded, lifetime: &life, as_of: as_of("2021-12-31").day };
+        let within = |forecast: &Forecast, days| forecast.within(&facts, silence, days);
         // Drop-out makes purchases rarer as time goes on, so both lie short of a constant hazard.
         let window = within(forecast, bridge.window_days);
         let horizon = within(forecast, 365);
@@ -227,7 +228,44 @@ fn seasons_are_found_where_there_are_any() {
     let early = train(&seasonal_shop(3_000, 0.6), &settings, as_of("2021-06-30")).unwrap();
     let head = early.version.forecast.purchases.unwrap();
     assert!(head.season.is_none());
-    assert!(head.diagnostics.notes.iter().any(|note| note.contains("less than a year")));
+    assert!(head.diagnostics.notes.iter().any(|note| note.contains("a full year")));
+}
+
+#[test]
+fn covariates_tell_customers_apart_who_bought_alike() {
+    let log = two_channels(4_000);
+    let now = as_of("2021-12-30");
+    let mut settings = settings(Family::Kmeans, 2, 2);
+    settings.horizon_days = 90;
+    settings.heads.purchases = vec![PurchaseFamily::MbgNbd];
+    let channel = r#"{"name": "channel", "aggregate": "one_hot", "attribute": "channel"}"#;
+    settings.spec.0.push(serde_json::from_str(channel).unwrap());
+    settings.heads.covariates = vec!["channel".to_owned()];
+    let trained = train(&log, &settings, now).unwrap();
+    let chosen: Vec<&str> = (trained.evaluation.purchases.iter())
+        .filter(|trial| trial.chosen)
+        .map(|trial| trial.family.as_str())
+        .collect();
+    assert_eq!(chosen, ["mbg_nbd, with covariates"]);
+    let head = trained.version.forecast.purchases.as_ref().unwrap();
+    let model = &head.covariates.as_ref().unwrap().model;
+    assert_eq!(model.names, ["channel=store", "channel=web"]);
+    // Three times as often; a ridge shares the difference among the two columns.
+    let difference = model.rate[1] - model.rate[0];
+    assert!((difference - 3f64.ln()).abs() < 0.15, "{model:?}");
+
+    // Two who did the same, once each, and came by different channels.
+    let event = purchase("2021-06-01", "20.00");
+    let scorer = Scorer::new(trained.version.clone()).unwrap();
+    let expected = |of: &str| {
+        let attributes = log.iter().find(|h| h.customer().as_str().starts_with(of)).unwrap();
+        let history = History::new(CustomerId::new("x"), vec![event.clone()])
+            .with_attributes(attributes.attributes().cloned());
+        scorer.predict(&history, now).value.given().unwrap().expected_purchases.unwrap()
+    };
+    assert!(expected("store") != expected("web"));
+    let json = json(&trained.version);
+    assert_eq!(serde_json::from_str::<ModelVersion>(&json).unwrap(), trained.version);
 }
 
 #[test]

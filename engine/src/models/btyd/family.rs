@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Drop-out must raise the log-likelihood by this much over the model without it. A smaller gain is
 /// what a flat likelihood shows, and no finding: of customers who never drop out, chance alone gives
 /// more in one log of six.
-const LEAST_GAIN: f64 = 0.5;
+pub(super) const LEAST_GAIN: f64 = 0.5;
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl PurchaseFamily {
     }
 
     /// Events of a Poisson process per purchase.
-    fn k(self) -> u32 {
+    pub(super) fn k(self) -> u32 {
         match self {
             PurchaseFamily::BgCnbd2 | PurchaseFamily::MbgCnbd2 => 2,
             PurchaseFamily::BgCnbd3 | PurchaseFamily::MbgCnbd3 => 3,

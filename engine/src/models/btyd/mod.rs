@@ -6,12 +6,14 @@
 
 mod beta_geometric;
 mod bgbb;
+mod covariates;
 mod family;
 mod horizon;
 mod jet;
 mod nbd;
 mod optimum;
 mod pareto;
+mod proximal;
 mod purchases;
 mod season;
 mod special;
@@ -19,6 +21,9 @@ mod spend;
 
 pub use beta_geometric::BetaGeometric;
 pub use bgbb::{BgBb, BgBbError, BgBbParams, OccasionCohort, Occasions};
+pub use covariates::{
+    CovariateCohort, CovariateEvidence, CovariateFit, CovariateModel, CovariateParams,
+};
 pub use family::{Evidence, Parameter, PurchaseFamily, PurchaseFit, PurchaseModel, PurchaseParams};
 pub use nbd::Nbd;
 pub use pareto::Pareto;
@@ -44,4 +49,12 @@ pub enum BtydError {
     NoRepeats { n_customers: u64 },
     #[error("the {family} likelihood has no maximum that could be found in {n_iter} steps")]
     NotConverged { family: &'static str, n_iter: u32 },
+    #[error("customer {customer}'s covariates must be {n_covariates} numbers within ±1e15")]
+    Covariates { customer: usize, n_covariates: usize },
+    #[error("customers have more than {most} distinct vectors of covariates")]
+    TooManyGroups { most: usize },
+    #[error("seasons need a log of a full year")]
+    ShortYear,
+    #[error("a penalty is finite and not negative, and its l1_ratio within [0, 1]")]
+    Penalty,
 }

@@ -51,8 +51,8 @@ impl From<&Lifetime> for Purchases {
 /// of days repeat themselves, and a likelihood is the same for all customers of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cohort {
-    /// What the times here were divided by: the mean age of the customers, or 1 where that is 0. A
-    /// fit in this unit does not depend on the customers' own.
+    /// What the times here were divided by: the mean age of the customers, or 1 where that is 0,
+    /// unless it was given. A fit in this unit does not depend on the customers' own.
     pub(super) unit: f64,
     /// `(n_rows,)`, ascending by frequency, then recency, then age.
     pub(super) rows: Vec<Row>,
@@ -87,6 +87,15 @@ impl Cohort {
     /// [`BtydError::NoCustomers`]; [`BtydError::Invalid`] with the first customer who fails
     /// [`Purchases::check`].
     pub fn new(customers: &[Purchases]) -> Result<Cohort, BtydError> {
+        Cohort::gather(customers, None)
+    }
+
+    /// Gathers customers in a unit of time that is another cohort's.
+    pub(super) fn with_unit(customers: &[Purchases], unit: f64) -> Result<Cohort, BtydError> {
+        Cohort::gather(customers, Some(unit))
+    }
+
+    fn gather(customers: &[Purchases], unit: Option<f64>) -> Result<Cohort, BtydError> {
         if customers.is_empty() {
             return Err(BtydError::NoCustomers);
         }
@@ -107,7 +116,7 @@ impl Cohort {
         );
         let rows = unique_rows(customers, &recencies.ranks, &ages.ranks);
         let n_customers = customers.len() as f64;
-        let unit = mean_age(&rows, &ages.values, n_customers);
+        let unit = unit.unwrap_or_else(|| mean_age(&rows, &ages.values, n_customers));
         let in_units = |times: Vec<f64>| times.into_iter().map(|time| time / unit).collect();
         Ok(Cohort {
             unit,

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 const ROWS_PER_TASK: usize = 4096;
 
 /// The log-likelihood of a cohort as a function of parameters.
-pub(super) struct Likelihood<'a> {
+pub(in super::super) struct Likelihood<'a> {
     cohort: &'a Cohort,
     totals: Totals,
     k: u32,

@@ -14,6 +14,7 @@ mod likelihood;
 
 use super::nbd::{bounded, rising};
 use super::purchases::Purchases;
+pub(super) use likelihood::Likelihood;
 use serde::{Deserialize, Serialize};
 
 /// A model of the BG/NBD family. Its answers are in the unit of time of `alpha`.

@@ -62,7 +62,7 @@ struct Segment {
 }
 
 /// A cohort laid out for repeated evaluation.
-pub(super) struct Layout {
+pub(in super::super) struct Layout {
     chunks: Vec<Vec<Segment>>,
     /// Customers with more than i purchases.
     beyond: Vec<f64>,

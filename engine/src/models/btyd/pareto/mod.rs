@@ -9,6 +9,7 @@ mod likelihood;
 use super::nbd::{bounded, rising};
 use super::purchases::Purchases;
 use dropout::Survival;
+pub(super) use likelihood::Layout;
 use serde::{Deserialize, Serialize};
 
 /// Pareto/NBD. The rate of purchases has shape r and rate alpha (a time), the rate of drop-out shape s
