@@ -165,9 +165,10 @@ fn answers_s(model: &PurchaseModel, customers: &[Purchases], t: f64) -> f64 {
         pool.install(|| {
             let places = alive.par_iter_mut().zip(&mut none).zip(&mut expected);
             customers.par_iter().zip(places).for_each(|(c, ((alive, none), expected))| {
-                *alive = model.p_alive(c);
-                *none = model.p_no_purchase(c, t);
-                *expected = model.expected_purchases(c, t);
+                let prospects = model.prospects(c, t);
+                *alive = prospects.p_alive;
+                *none = prospects.p_no_purchase;
+                *expected = prospects.expected_purchases;
             });
         });
     });
@@ -184,7 +185,7 @@ fn some(customers: &[Purchases], n: usize) -> Vec<Purchases> {
 fn answer_ns(model: &PurchaseModel, customers: &[Purchases], t: f64) -> f64 {
     let some = some(customers, SINGLES);
     let ask = |c: &Purchases| {
-        black_box((model.p_alive(c), model.p_no_purchase(c, t), model.expected_purchases(c, t)));
+        black_box(model.prospects(c, t));
     };
     some.iter().for_each(ask);
     let (_, seconds) = timed(|| some.iter().for_each(ask));

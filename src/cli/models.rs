@@ -169,6 +169,7 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
                 ("label window", format!("{} days", sealed.clock.window_days)),
                 ("segments", version.segment.family().to_owned()),
                 ("noise", report::noise(version).unwrap_or_else(|| "not told".to_owned())),
+                ("purchases", report::purchases(version)),
                 ("churn", version.forecast.churn.model.family().to_owned()),
                 ("value", version.forecast.value.model.family().to_owned()),
                 ("seed", sealed.settings.seed.0.to_string()),

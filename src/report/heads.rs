@@ -1,8 +1,9 @@
 //! What training says of the heads: every model that was tried, and what gave way.
 
 use super::table::{Table, number, percent};
+use habitus_engine::models::btyd::Season;
 use habitus_engine::training::{ChurnMetrics, Evaluation, PurchaseMetrics, Trial, ValueMetrics};
-use habitus_engine::version::{ModelVersion, PurchaseHead, Replaced};
+use habitus_engine::version::{CovariateHead, ModelVersion, PurchaseHead, Replaced};
 
 /// Models of purchases where any was tried, and both heads against their baselines, measured once at
 /// the last cut-off.
@@ -84,6 +85,12 @@ fn purchase_table(trials: &[Trial<PurchaseMetrics>]) -> Table {
     table
 }
 
+/// What the model of purchases is made of.
+pub fn purchases(version: &ModelVersion) -> String {
+    let head = version.forecast.purchases.as_ref();
+    head.map_or_else(|| "none".to_owned(), PurchaseHead::family)
+}
+
 /// The model of purchases that is served: what it learned from, and its parameters.
 pub(super) fn purchase_lines(head: &PurchaseHead) -> String {
     let evidence = &head.evidence;
@@ -109,13 +116,44 @@ pub(super) fn purchase_lines(head: &PurchaseHead) -> String {
     );
     format!(
         "{} of {} customers ({} distinct rows) at the as-of, times in days: log-likelihood {:.3}, \
-         without drop-out {:.3}; condition number {}.\n\n{table}\n{spend}\n",
-        head.model.family().name(),
+         without drop-out {:.3}; condition number {}.\n\n{table}\n{spend}\n{}{}",
+        head.family(),
         evidence.n_customers,
         evidence.n_rows,
         evidence.log_likelihood,
         evidence.log_likelihood_without_drop_out,
         evidence.condition_number.map_or_else(|| "-".to_owned(), |number| format!("{number:.0}")),
+        head.covariates.as_ref().map(covariate_lines).unwrap_or_default(),
+        head.season.as_ref().map(season_line).unwrap_or_default(),
+    ) + &head.diagnostics.notes.iter().map(|note| format!("\n- {note}.\n")).collect::<String>()
+}
+
+/// What attributes do: factors of the rate, and of the odds or the rate of dropping out.
+fn covariate_lines(head: &CovariateHead) -> String {
+    let mut table = Table::new(&["covariate", "rate x", "drop-out x", "per"]);
+    let model = &head.model;
+    for (index, name) in model.names.iter().enumerate() {
+        let factor = |effects: &[f64]| effects.get(index).map(|effect| effect.exp());
+        table.row(vec![
+            name.clone(),
+            number(factor(&model.rate), 3),
+            number(factor(&model.drop_out), 3),
+            number(head.columns.get(index).map(|column| column.scale), 3),
+        ]);
+    }
+    format!(
+        "\nAn average customer has the factors 1; log-likelihood {:.3}.\n\n{table}\n",
+        head.evidence.log_likelihood
+    )
+}
+
+/// How much more is bought in each month than in the mean of the year.
+fn season_line(season: &Season) -> String {
+    let factors: Vec<String> =
+        season.by_month.iter().map(|factor| format!("{factor:.2}")).collect();
+    format!(
+        "\nPurchases by month, January first, as multiples of the mean: {}.\n",
+        factors.join(", ")
     )
 }
 

@@ -9,7 +9,7 @@ mod table;
 mod version;
 
 pub use diff::VersionDiff;
-pub use heads::{replacements, trial_tables};
+pub use heads::{purchases, replacements, trial_tables};
 pub use lineage::{gate, lineage};
 pub use plots::plots;
 pub use sheet::PlotError;

@@ -147,7 +147,8 @@ fn heads_line(evaluation: &Evaluation) -> String {
         clock.window_days,
         clock.horizon_days,
         if evaluation.bridged {
-            ", so answers are **bridged**: stretched from the window to the horizon at constant hazard"
+            ", so answers are **bridged**: carried from the window to the horizon as the model of purchases \
+             says, or at constant hazard where there is none"
         } else {
             ""
         },

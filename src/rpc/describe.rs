@@ -71,6 +71,11 @@ fn heads(version: &ModelVersion) -> pb::ModelHeads {
         n_segments: version.segment.catalogue.len() as u32,
         value: Some(head_model(value.model.family(), value.replaced.as_ref())),
         churn: Some(head_model(churn.model.family(), churn.replaced.as_ref())),
+        purchases: version
+            .forecast
+            .purchases
+            .as_ref()
+            .map(|head| head_model(&head.family(), head.replaced.as_ref())),
     }
 }
 

@@ -149,13 +149,22 @@ impl Fitted {
         }
         let (model, mut diagnostics) = fit(family, &cuts.c1, seed)?;
         let raw = probabilities(&model, &cuts.c2);
-        let calibration = match (&mut diagnostics, Platt::fit(&raw, &cuts.c2.stage.churned)) {
-            (_, Ok(platt)) if family != Family::BaseRate => platt,
-            (Some(diagnostics), Err(error)) => {
+        let calibration = match Platt::fit(&raw, &cuts.c2.stage.churned) {
+            _ if family == Family::BaseRate => Platt::IDENTITY,
+            Ok(platt) => platt,
+            Err(error) => {
+                // A model of purchases was fitted elsewhere, with diagnostics of its own.
+                let unfitted = Diagnostics {
+                    converged: true,
+                    n_iter: None,
+                    objective: 0.0,
+                    run: 0,
+                    notes: Vec::new(),
+                };
+                let diagnostics = diagnostics.get_or_insert(unfitted);
                 diagnostics.notes.push(format!("not calibrated: {error}"));
                 Platt::IDENTITY
             }
-            _ => Platt::IDENTITY,
         };
         let metrics =
             |data: &Encoded, raw| ChurnMetrics::of(&data.stage.churned, &applied(calibration, raw));

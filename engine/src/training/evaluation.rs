@@ -76,7 +76,8 @@ pub struct PurchaseMetrics {
     pub brier: f64,
     pub ece: f64,
     /// The share of customers whose spend the interval of posterior draws is meant to hold, and the
-    /// share of those asked whose spend it held. It is never less where many spend nothing.
+    /// share of those asked whose spend it held: more, where most spend nothing, because an interval
+    /// cannot hold half of those.
     pub interval_level: f64,
     pub interval_coverage: f64,
 }

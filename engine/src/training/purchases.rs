@@ -247,7 +247,7 @@ fn fit(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, F
     };
     let replaced = fit.model.replaced.map(|reason| Replaced {
         family: family.name().to_owned(),
-        by: fit.model.model.family().name().to_owned(),
+        by: format!("{} without drop-out", fit.model.model.family().name()),
         reason,
     });
     let (model, evidence) = (fit.model.model, fit.model.evidence);

@@ -7,7 +7,8 @@ use crate::features::Encoder;
 use crate::matrix::quantile;
 use crate::models::Diagnostics;
 use crate::models::btyd::{
-    CovariateEvidence, CovariateModel, Evidence, GammaGamma, PurchaseModel, Purchases, Season,
+    CovariateEvidence, CovariateModel, Evidence, GammaGamma, Prospects, PurchaseModel, Purchases,
+    Season,
 };
 use crate::models::churn::{ChurnModel, Platt};
 use crate::models::value::{IntervalMap, ValueModel};
@@ -178,16 +179,17 @@ impl Forecast {
             return Expected { spend, spend_low: low, spend_high: high, churn, outlook: window };
         }
         let then = outlook(days);
-        let windows = self.purchases.as_ref().map_or(windows, |head| {
-            head.worth(as_of, days) / head.worth(as_of, self.bridge.window_days)
-        });
-        let (purchases, hazard) = match (&window, &then) {
-            (Some(window), Some(then)) => (
-                between(then.expected_purchases / window.expected_purchases, windows),
-                between(hazard(then) / hazard(window), windows),
-            ),
+        let (purchases, hazard) = match (&self.purchases, &window, &then) {
+            (Some(head), Some(window), Some(then)) => {
+                let worth = head.worth(as_of, days) / head.worth(as_of, self.bridge.window_days);
+                (
+                    between(then.expected_purchases / window.expected_purchases, worth),
+                    between(hazard(then) / hazard(window), worth),
+                )
+            }
             _ => (windows, windows),
         };
+        // Contracts know neither seasons nor purchases.
         let hazard = if churn_is == ChurnIs::Silence { hazard } else { windows };
         Expected {
             spend: spend * purchases,
@@ -204,11 +206,12 @@ fn hazard(outlook: &Outlook) -> f64 {
     -libm::log(outlook.p_no_purchase)
 }
 
-/// A ratio that cannot be further from 1 than that of the days' worth: drop-out makes purchases rarer,
-/// never more frequent. What is undefined, as of a customer who is gone for certain, is that of the
-/// days' worth.
-fn between(ratio: f64, windows: f64) -> f64 {
-    if ratio.is_nan() { windows } else { ratio.clamp(windows.min(1.0), windows.max(1.0)) }
+/// A ratio, kept between 1 and that of the days' worth: drop-out makes purchases rarer, never more
+/// frequent. So a regular buyer who has just bought is not given all that the model may promise for
+/// later, of which the window showed nothing. What is undefined, as of a customer who is gone for
+/// certain, is the ratio of the days' worth.
+fn between(ratio: f64, worth: f64) -> f64 {
+    if ratio.is_nan() { worth } else { ratio.clamp(worth.min(1.0), worth.max(1.0)) }
 }
 
 impl CovariateColumn {
@@ -239,18 +242,28 @@ impl CovariateHead {
 }
 
 impl PurchaseHead {
+    /// What it is made of, in reports.
+    pub fn family(&self) -> String {
+        let replaced = self.replaced.as_ref();
+        let name = replaced.map_or(self.model.family().name(), |replaced| &replaced.by);
+        let covariates = if self.covariates.is_some() { ", with covariates" } else { "" };
+        let seasons = if self.season.is_some() { ", with seasons" } else { "" };
+        format!("{name}{covariates}{seasons}")
+    }
+
     /// What the model says of the `days` after `as_of`, up to which this lifetime is, of a customer with
     /// these raw features `(n_features,)`.
     pub fn outlook(&self, raw: &[f64], lifetime: &Lifetime, as_of: Day, days: u32) -> Outlook {
         let (customer, model) = (Purchases::from(lifetime), self.model_of(raw));
-        let t = self.worth(as_of, days);
-        let expected_purchases = model.expected_purchases(&customer, t).min(f64::from(days));
+        let Prospects { p_alive, p_no_purchase, expected_purchases } =
+            model.prospects(&customer, self.worth(as_of, days));
+        let expected_purchases = expected_purchases.min(f64::from(days));
         let expected = self
             .spend
             .and_then(|spend| spend.expected_spend(lifetime.frequency, lifetime.monetary_value));
         Outlook {
-            p_alive: model.p_alive(&customer),
-            p_no_purchase: model.p_no_purchase(&customer, t),
+            p_alive,
+            p_no_purchase,
             expected_purchases,
             expected_spend: expected_purchases * expected.unwrap_or(lifetime.mean_spend()),
         }

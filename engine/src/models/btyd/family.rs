@@ -75,6 +75,17 @@ pub enum PurchaseModel {
     ParetoNbd(Pareto),
 }
 
+/// What a model says of one customer and the time t after T.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prospects {
+    /// P(has not dropped out by T).
+    pub p_alive: f64,
+    /// P(no purchase in (T, T + t]).
+    pub p_no_purchase: f64,
+    /// In (T, T + t].
+    pub expected_purchases: f64,
+}
+
 /// Asks the model, whichever it is.
 macro_rules! ask {
     ($self:ident, $model:ident => $answer:expr) => {
@@ -131,6 +142,19 @@ impl PurchaseModel {
     /// Expected purchases in (T, T + t].
     pub fn expected_purchases(&self, customer: &Purchases, t: f64) -> f64 {
         ask!(self, model => model.expected_purchases(customer, t))
+    }
+
+    /// P(alive), P(no purchase) and expected purchases in (T, T + t], the same numbers as one by one.
+    pub fn prospects(&self, customer: &Purchases, t: f64) -> Prospects {
+        match self {
+            PurchaseModel::Nbd(model) => Prospects {
+                p_alive: model.p_alive(customer),
+                p_no_purchase: model.p_no_purchase(customer, t),
+                expected_purchases: model.expected_purchases(customer, t),
+            },
+            PurchaseModel::BetaGeometric(model) => model.prospects(customer, t),
+            PurchaseModel::ParetoNbd(model) => model.prospects(customer, t),
+        }
     }
 
     /// P(0, 1, 2 .. purchases in (T, T + t]), as many as `out` has room for.
@@ -194,7 +218,8 @@ impl Estimator for PurchaseParams {
     type Fitted = PurchaseFit;
 
     /// Maximum likelihood. Nothing is drawn, so the seed does not matter. Where the customers do not
-    /// show that they drop out, the model is the NBD, and says so.
+    /// show that they drop out, the model is the one without drop-out (the NBD, or the CNBD of the same
+    /// k), and says so.
     fn fit(&self, cohort: &Cohort, _seed: Seed) -> Result<Fit<PurchaseFit>, FitError> {
         let n_customers = cohort.n_customers() as u64;
         if cohort.max_frequency == 0 {

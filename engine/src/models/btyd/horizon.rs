@@ -44,7 +44,7 @@ impl PurchaseModel {
     }
 
     /// The time from T to the next purchase, exceeded as often as not by those who will buy again;
-    /// `None` where that is next to nobody. Its mean is infinite in all of these models.
+    /// `None` where that is next to nobody. Its mean may be infinite.
     pub fn median_wait(&self, customer: &Purchases) -> Option<f64> {
         let scale = self.alpha() + customer.age;
         let ever = 1.0 - self.p_no_purchase(customer, FAR * scale);

@@ -24,7 +24,9 @@ pub use bgbb::{BgBb, BgBbError, BgBbParams, OccasionCohort, Occasions};
 pub use covariates::{
     CovariateCohort, CovariateEvidence, CovariateFit, CovariateModel, CovariateParams,
 };
-pub use family::{Evidence, Parameter, PurchaseFamily, PurchaseFit, PurchaseModel, PurchaseParams};
+pub use family::{
+    Evidence, Parameter, Prospects, PurchaseFamily, PurchaseFit, PurchaseModel, PurchaseParams,
+};
 pub use nbd::Nbd;
 pub use pareto::Pareto;
 pub use purchases::{Cohort, Purchases};

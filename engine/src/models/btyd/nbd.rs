@@ -71,7 +71,7 @@ impl Nbd {
     /// E[purchases in (T, T + t]].
     pub fn expected_purchases(&self, c: &Purchases, t: f64) -> f64 {
         let (shape, rate) = self.posterior(c);
-        shape * (bounded(t) / rate)
+        (shape * (bounded(t) / rate)).min(f64::MAX)
     }
 
     /// Writes P(j purchases in (T, T + t]) to `out[j]`; the mass beyond is left out.

@@ -6,6 +6,7 @@
 //! parameters, such as a = 1, need a limit of their own, as they do in forms with hypergeometric
 //! functions.
 
+use super::super::family::Prospects;
 use super::super::nbd::{NegativeBinomial, bounded, poisson};
 use super::super::purchases::Purchases;
 use super::{BetaGeometric, State};
@@ -18,6 +19,9 @@ const MOST_EVENTS: f64 = 4000.0;
 /// Horizons that are shorter than this share of the time so far are no time: nothing happens in
 /// them, and ratios with them could overflow.
 const NO_TIME: f64 = 1e-100;
+/// Horizons that are longer than this multiple of it are no longer told apart, as squares of ratios
+/// with them could overflow.
+const FOR_EVER: f64 = 1e100;
 /// Widest step of the integral over the logit of the drop-out probability.
 const WIDEST_STEP: f64 = 0.25;
 /// Points of the integral on each side, which far fewer need.
@@ -59,19 +63,14 @@ impl Iterator for Bands {
 
     #[inline]
     fn next(&mut self) -> Option<Band> {
-        let (mut p, mut ratio) = (0.0, 1.0);
+        let (mut p, mut ratio) = (0.0, 1.0 / self.ways());
         for _ in 0..self.k {
-            // The events were j < k at T and m - j since: for each j the product of two counts.
-            let idle = self.m * self.idle;
-            let ways = match self.k {
-                1 => 1.0,
-                2 => 1.0 + idle,
-                _ => 1.0 + idle + 0.5 * idle * (idle - self.idle),
-            };
-            p += self.counts.next_p() * ways;
+            p += self.counts.next_p() * self.ways();
             ratio *= self.counts.ratio().max(self.counts.w);
             self.m += 1.0;
         }
+        // Ways grow most from a band's first events on, and a lot where t is short.
+        ratio *= self.ways();
         let band = Band { p: p / self.alive, stay: self.stay, expected: self.expected, ratio };
         self.expected += self.stay;
         self.stay *= (self.stayed + self.i) / (self.a + self.stayed + self.i);
@@ -80,11 +79,25 @@ impl Iterator for Bands {
     }
 }
 
+impl Bands {
+    /// For each number j < k of events by T, the rest of m having come since, a product of two counts;
+    /// by how much their sum exceeds the count of all m.
+    #[inline]
+    fn ways(&self) -> f64 {
+        let idle = self.m * self.idle;
+        match self.k {
+            1 => 1.0,
+            2 => 1.0 + idle,
+            _ => 1.0 + idle + 0.5 * idle * (idle - self.idle),
+        }
+    }
+}
+
 impl BetaGeometric {
     /// P(alive at T + t), given the data up to T.
     pub fn p_alive_after(&self, c: &Purchases, t: f64) -> f64 {
-        let (state, t) = (self.state(c), bounded(t));
-        if t < NO_TIME * state.rate {
+        let (state, t) = self.asked(c, t);
+        if t <= NO_TIME * state.rate {
             return state.p_alive;
         }
         let stay = match self.takes_long(&state, t) {
@@ -94,32 +107,50 @@ impl BetaGeometric {
         state.p_alive * stay.clamp(0.0, 1.0)
     }
 
+    /// P(alive), P(no purchase) and E[purchases], from one look at the customer.
+    pub(in super::super) fn prospects(&self, c: &Purchases, t: f64) -> Prospects {
+        let (state, t) = self.asked(c, t);
+        Prospects {
+            p_alive: state.p_alive,
+            p_no_purchase: self.p_none(&state, t),
+            expected_purchases: self.expected(&state, t),
+        }
+    }
+
     /// P(no purchase in (T, T + t]).
     pub fn p_no_purchase(&self, c: &Purchases, t: f64) -> f64 {
-        let (state, t) = (self.state(c), bounded(t));
-        (1.0 - state.p_alive + state.p_alive * self.p_idle(&state, t)).min(1.0)
+        let (state, t) = self.asked(c, t);
+        self.p_none(&state, t)
     }
 
     /// E[purchases in (T, T + t]].
     pub fn expected_purchases(&self, c: &Purchases, t: f64) -> f64 {
-        let (state, t) = (self.state(c), bounded(t));
-        if t < NO_TIME * state.rate {
+        let (state, t) = self.asked(c, t);
+        self.expected(&state, t)
+    }
+
+    fn p_none(&self, state: &State, t: f64) -> f64 {
+        (1.0 - state.p_alive + state.p_alive * self.p_idle(state, t)).min(1.0)
+    }
+
+    fn expected(&self, state: &State, t: f64) -> f64 {
+        if t <= NO_TIME * state.rate {
             return 0.0;
         }
         state.p_alive
-            * match self.takes_long(&state, t) {
-                false => sum(self.bands(&state, t), |band| band.p * band.expected),
-                true => self.over_drop_out(&state, t, |_, purchases| purchases),
+            * match self.takes_long(state, t) {
+                false => sum(self.bands(state, t), |band| band.p * band.expected),
+                true => self.over_drop_out(state, t, |_, purchases| purchases),
             }
     }
 
     /// Writes P(j purchases in (T, T + t]) to `out[j]`; the mass beyond is left out.
     pub fn p_counts(&self, c: &Purchases, t: f64, out: &mut [f64]) {
         out.fill(0.0);
-        let (state, t) = (self.state(c), bounded(t));
+        let (state, t) = self.asked(c, t);
         let [none, some @ ..] = out else { return };
         *none = self.p_no_purchase(c, t);
-        if t < NO_TIME * state.rate {
+        if t <= NO_TIME * state.rate {
             return;
         }
         let mut bands = self.bands(&state, t);
@@ -163,6 +194,13 @@ impl BetaGeometric {
         }
         let last = (libm::log(draws.unit()) / libm::log1p(-p)).floor() + 1.0;
         purchases.min(last) as u32
+    }
+
+    /// What is known at T, and a horizon that arithmetic is safe with.
+    fn asked(&self, c: &Purchases, t: f64) -> (State, f64) {
+        let state = self.state(c);
+        let t = bounded(t).min(FOR_EVER * state.rate);
+        (state, t)
     }
 
     /// P(no purchase in (T, T + t] | alive at T).

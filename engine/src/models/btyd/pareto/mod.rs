@@ -6,6 +6,7 @@ mod dropout;
 mod future;
 mod likelihood;
 
+use super::family::Prospects;
 use super::nbd::{bounded, rising};
 use super::purchases::Purchases;
 use dropout::Survival;
@@ -58,14 +59,31 @@ impl Pareto {
 
     /// The chance of no purchase in (T, T + t].
     pub fn p_no_purchase(&self, customer: &Purchases, t: f64) -> f64 {
-        let (x, _, age) = sound(customer);
+        self.p_no_purchase_if(self.p_alive(customer), customer, t)
+    }
+
+    /// All three at once: P(alive) is the costly part of each.
+    pub(super) fn prospects(&self, customer: &Purchases, t: f64) -> Prospects {
         let p_alive = self.p_alive(customer);
+        Prospects {
+            p_alive,
+            p_no_purchase: self.p_no_purchase_if(p_alive, customer, t),
+            expected_purchases: self.expected_if(p_alive, customer, t),
+        }
+    }
+
+    fn p_no_purchase_if(&self, p_alive: f64, customer: &Purchases, t: f64) -> f64 {
+        let (x, _, age) = sound(customer);
         let (dropped, stayed) = self.survival(x).parts(age, age + bounded(t));
         probability((1.0 - p_alive) + p_alive * (dropped + stayed))
     }
 
     /// The expected number of purchases in (T, T + t].
     pub fn expected_purchases(&self, customer: &Purchases, t: f64) -> f64 {
+        self.expected_if(self.p_alive(customer), customer, t)
+    }
+
+    fn expected_if(&self, p_alive: f64, customer: &Purchases, t: f64) -> f64 {
         let (x, _, age) = sound(customer);
         let (alpha, beta) = (self.alpha + age, self.beta + age);
         // The expected time alive within t is beta (1 − e^−z) / (s − 1), with z as below; the
@@ -74,7 +92,7 @@ impl Pareto {
         let z = (self.s - 1.0) * ln_growth;
         let share = if z == 0.0 { 1.0 } else { -libm::expm1(-z) / z };
         let n = self.r + f64::from(x);
-        let count = self.p_alive(customer) * n * (beta / alpha) * ln_growth * share;
+        let count = p_alive * n * (beta / alpha) * ln_growth * share;
         // Written so that what is no number becomes 0.
         if count > 0.0 { count.min(f64::MAX) } else { 0.0 }
     }
