@@ -33,6 +33,7 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
             created_at: clock::now(),
             threads: 1,
             report: "",
+            plots: &[],
         })
         .unwrap();
     let artefact = registry.load("bench", &published.manifest.version).unwrap();

@@ -55,8 +55,14 @@ impl Demo {
         };
         let (log, as_of) = input.read(&Global { quiet: true, ..*global })?;
         let (histories, _) = log.histories(as_of)?;
+        // The most frequent customer of whom the segments know the like.
+        let is_known = |history: &&habitus_engine::domain::History| {
+            let segment = model.scorer.predict(history, as_of).segment;
+            segment.given().is_some_and(|segment| segment.noise != Some(true))
+        };
         let customer = histories
             .iter()
+            .filter(is_known)
             .max_by_key(|history| history.events().len())
             .map(|history| history.customer().to_string())
             .unwrap_or_default();
@@ -154,8 +160,10 @@ fn answer_json(answer: &pb::GetPredictionResponse) -> serde_json::Value {
         "ltv_low": value.ltv_low,
         "ltv_high": value.ltv_high,
         "currency": value.currency_code,
+        "expected_purchases": value.expected_purchases,
         "churn_probability": churn.probability,
         "churn_percentile": churn.percentile,
+        "p_alive": churn.p_alive,
         "horizon_days": churn.horizon_days,
         "request_id": answer.request_id,
     })
@@ -181,8 +189,10 @@ fn answer_table(answer: &pb::GetPredictionResponse) -> Table {
         ("segment_noise", segment.noise.map_or_else(|| "-".to_owned(), |noise| noise.to_string())),
         ("ltv", format!("{} {currency} within {days} days", amount(value.ltv))),
         ("ltv_low .. ltv_high", [amount(value.ltv_low), amount(value.ltv_high)].join(" .. ")),
+        ("expected_purchases", number(value.expected_purchases, 3)),
         ("churn_probability", number(churn.probability, 4)),
         ("churn_percentile", number(churn.percentile, 4)),
+        ("p_alive", number(churn.p_alive, 4)),
         ("reasons", reasons.collect::<Vec<_>>().join(", ")),
         ("request_id", answer.request_id.clone()),
     ] {

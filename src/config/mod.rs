@@ -177,6 +177,7 @@ fn variable_as_table(variable: &str, text: &str) -> toml::Table {
 mod tests {
     use super::*;
     use habitus_engine::domain::Seed;
+    use habitus_engine::training::HeadSettings;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
         Config::from_text(text, &Overrides::default())
@@ -190,6 +191,7 @@ mod tests {
         assert_eq!(load("[segments]\nnoise_quantile = 0").unwrap().training.noise_quantile, 0.0);
         assert!(config.listen.ip().is_loopback());
         assert!(config.training.spec.0.len() <= 12);
+        assert_eq!(config.training.heads, HeadSettings::default());
     }
 
     #[test]
@@ -209,6 +211,12 @@ mod tests {
             ("[segments]\nnoise_quantile = 0.5", "segments.noise_quantile"),
             ("[segments]\nnoise_quantile = -0.01", "segments.noise_quantile"),
             ("[segments]\nnoise_quantile = nan", "segments.noise_quantile"),
+            ("[heads]\npurchases = ['bg_nbd']", "mbg_nbd"),
+            ("[heads]\npurchases = ['prophet']", "heads.purchases"),
+            ("[heads]\nvalue = 'purchases'\npurchases = []", "heads.purchases"),
+            ("[heads]\ncovariates = ['spend_mean']", "heads.covariates"),
+            ("[heads]\npenalty = -1.0", "heads.penalty"),
+            ("[heads]\nl1_ratio = 1.5", "heads.l1_ratio"),
             ("[features]\npack = 'none'", "features"),
             ("surprise = 1", "surprise"),
             (

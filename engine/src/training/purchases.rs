@@ -200,9 +200,8 @@ fn coverage(head: &PurchaseHead, stage: &Stage, known: &Known<'_>) -> f64 {
     let held = |&&row: &&usize| {
         let mut draws = Draws::new(known.seed.derive("spend interval", row as u64));
         let (raw, lifetime) = (stage.raw.row(row), &stage.lifetimes[row]);
-        let mut spends: Vec<f64> = (0..N_DRAWS)
-            .map(|_| head.draw_spend(raw, lifetime, stage.cutoff, known.window_days, &mut draws))
-            .collect();
+        let (as_of, days) = (stage.cutoff, known.window_days);
+        let mut spends = head.draw_spends(raw, lifetime, as_of, days, N_DRAWS, &mut draws);
         spends.sort_unstable_by(f64::total_cmp);
         let spend = stage.spend[row];
         quantile(&spends, tail) <= spend && spend <= quantile(&spends, 1.0 - tail)
@@ -247,7 +246,10 @@ fn fit(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, F
     };
     let replaced = fit.model.replaced.map(|reason| Replaced {
         family: family.name().to_owned(),
-        by: format!("{} without drop-out", fit.model.model.family().name()),
+        by: match fit.model.model.family() {
+            PurchaseFamily::Nbd => PurchaseFamily::Nbd.name().to_owned(),
+            regular => format!("{} without drop-out", regular.name()),
+        },
         reason,
     });
     let (model, evidence) = (fit.model.model, fit.model.evidence);

@@ -271,22 +271,26 @@ impl PurchaseHead {
 }
 
 impl PurchaseHead {
-    /// What one customer spends in the `days` after `as_of`, drawn: a rate, a drop-out and a worth of a
-    /// purchase of their own, given the lifetime, and then what they do, in major currency units.
-    pub fn draw_spend(
+    /// What one customer spends in the `days` after `as_of`, drawn so many times: each time a rate, a
+    /// drop-out and a worth of a purchase of their own, given the lifetime, and then what they do, in
+    /// major currency units.
+    pub fn draw_spends(
         &self,
         raw: &[f64],
         lifetime: &Lifetime,
         as_of: Day,
         days: u32,
+        n_draws: usize,
         draws: &mut Draws,
-    ) -> f64 {
+    ) -> Vec<f64> {
         let (customer, model) = (Purchases::from(lifetime), self.model_of(raw));
-        let n = model.draw(&customer, self.worth(as_of, days), draws);
-        let n = n.min(days);
-        self.spend.map_or(f64::from(n) * lifetime.mean_spend(), |spend| {
-            spend.draw_total(lifetime.frequency, lifetime.monetary_value, n, draws)
-        })
+        let mut counts = vec![0; n_draws];
+        model.draw_all(&customer, self.worth(as_of, days), draws, &mut counts);
+        let spend = |n: u32| match self.spend {
+            None => f64::from(n) * lifetime.mean_spend(),
+            Some(spend) => spend.draw_total(lifetime.frequency, lifetime.monetary_value, n, draws),
+        };
+        counts.into_iter().map(|n: u32| n.min(days)).map(spend).collect()
     }
 
     /// The model of a customer with these raw features.

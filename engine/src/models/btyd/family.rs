@@ -167,6 +167,11 @@ impl PurchaseModel {
     pub fn draw(&self, customer: &Purchases, t: f64, draws: &mut Draws) -> u32 {
         ask!(self, model => model.draw(customer, t, draws))
     }
+
+    /// One such number for each place of `out`.
+    pub fn draw_all(&self, customer: &Purchases, t: f64, draws: &mut Draws, out: &mut [u32]) {
+        ask!(self, model => model.draw_all(customer, t, draws, out));
+    }
 }
 
 /// A fitted parameter.

@@ -87,6 +87,11 @@ impl Nbd {
         poisson(draws.gamma(shape) * (bounded(t) / rate), draws) as u32
     }
 
+    /// One such number for each place of `out`.
+    pub fn draw_all(&self, c: &Purchases, t: f64, draws: &mut Draws, out: &mut [u32]) {
+        out.fill_with(|| self.draw(c, t, draws));
+    }
+
     /// The most likely model, in the customers' unit of time. The optimum is in the cohort's: the
     /// logarithms of r and alpha, and the log-likelihood of times so measured.
     pub(super) fn fit(cohort: &Cohort) -> (Nbd, Optimum<2>) {

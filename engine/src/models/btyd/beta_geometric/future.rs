@@ -167,7 +167,17 @@ impl BetaGeometric {
 
     /// Purchases in (T, T + t] of a customer whose rate and drop-out are drawn given the data.
     pub fn draw(&self, c: &Purchases, t: f64, draws: &mut Draws) -> u32 {
-        let (state, t) = (self.state(c), bounded(t));
+        let (state, t) = self.asked(c, t);
+        self.draw_of(&state, t, draws)
+    }
+
+    /// One such number for each place of `out`.
+    pub fn draw_all(&self, c: &Purchases, t: f64, draws: &mut Draws, out: &mut [u32]) {
+        let (state, t) = self.asked(c, t);
+        out.fill_with(|| self.draw_of(&state, t, draws));
+    }
+
+    fn draw_of(&self, state: &State, t: f64, draws: &mut Draws) -> u32 {
         if draws.unit() >= state.p_alive {
             return 0;
         }

@@ -81,7 +81,17 @@ impl Pareto {
 
     /// Purchases in (T, T + t] of one draw of the customer's rates and of being alive, given the data.
     pub fn draw(&self, customer: &Purchases, t: f64, draws: &mut Draws) -> u32 {
-        if draws.unit() >= self.p_alive(customer) {
+        self.draw_if(self.p_alive(customer), customer, t, draws)
+    }
+
+    /// One such number for each place of `out`.
+    pub fn draw_all(&self, customer: &Purchases, t: f64, draws: &mut Draws, out: &mut [u32]) {
+        let p_alive = self.p_alive(customer);
+        out.fill_with(|| self.draw_if(p_alive, customer, t, draws));
+    }
+
+    fn draw_if(&self, p_alive: f64, customer: &Purchases, t: f64, draws: &mut Draws) -> u32 {
+        if draws.unit() >= p_alive {
             return 0;
         }
         let (x, _, age) = sound(customer);
