@@ -247,6 +247,9 @@ impl RawHeads {
             let is_attribute = |feature: &Feature| {
                 matches!(feature.aggregate, Aggregate::Attribute | Aggregate::OneHot)
             };
+            refuse(feature.is_none(), "heads.covariates", || {
+                format!("`{name}` is not among the features: {}", spec.names().join(", "))
+            })?;
             refuse(!feature.is_some_and(is_attribute), "heads.covariates", || {
                 format!(
                     "`{name}` is no feature of an attribute (`attribute`, `one_hot`); what customers did \
@@ -267,6 +270,9 @@ impl RawHeads {
                 "`{family}` holds that whoever bought once has not dropped out, so it cannot answer \
                  about everybody; m{family} can"
             )
+        })?;
+        refuse(!covariates.is_empty() && purchases.is_empty(), "heads.covariates", || {
+            "no model of purchases is listed that they could move".to_owned()
         })?;
         let needs_model = value == ValueBy::Purchases || churn == ChurnBy::Purchases;
         refuse(needs_model && purchases.is_empty(), "heads.purchases", || {

@@ -3,7 +3,9 @@
 use super::table::{Table, number, percent};
 use habitus_engine::models::btyd::Season;
 use habitus_engine::training::{ChurnMetrics, Evaluation, PurchaseMetrics, Trial, ValueMetrics};
-use habitus_engine::version::{CovariateHead, ModelVersion, PurchaseHead, Replaced};
+use habitus_engine::version::{
+    CovariateColumn, CovariateHead, ModelVersion, PurchaseHead, Replaced,
+};
 
 /// Models of purchases where any was tried, and both heads against their baselines, measured once at
 /// the last cut-off.
@@ -94,8 +96,11 @@ pub fn purchases(version: &ModelVersion) -> String {
 /// The model of purchases that is served: what it learned from, and its parameters.
 pub(super) fn purchase_lines(head: &PurchaseHead) -> String {
     let evidence = &head.evidence;
+    // With covariates another fit answers, of which the plain one is the measure.
+    let covariates = head.covariates.as_ref();
+    let parameters = covariates.map_or(&evidence.parameters, |head| &head.evidence.parameters);
     let mut table = Table::new(&["parameter", "value", "standard error"]);
-    for parameter in &evidence.parameters {
+    for parameter in parameters {
         table.row(vec![
             parameter.name.clone(),
             format!("{:.5}", parameter.value),
@@ -128,22 +133,17 @@ pub(super) fn purchase_lines(head: &PurchaseHead) -> String {
     ) + &head.diagnostics.notes.iter().map(|note| format!("\n- {note}.\n")).collect::<String>()
 }
 
-/// What attributes do: factors of the rate, and of the odds or the rate of dropping out.
+/// What attributes do.
 fn covariate_lines(head: &CovariateHead) -> String {
-    let mut table = Table::new(&["covariate", "rate x", "drop-out x", "per"]);
-    let model = &head.model;
-    for (index, name) in model.names.iter().enumerate() {
-        let factor = |effects: &[f64]| effects.get(index).map(|effect| effect.exp());
-        table.row(vec![
-            name.clone(),
-            number(factor(&model.rate), 3),
-            number(factor(&model.drop_out), 3),
-            number(head.columns.get(index).map(|column| column.scale), 3),
-        ]);
-    }
+    let scale =
+        |(name, column): (&String, &CovariateColumn)| format!("{name} by {:.3}", column.scale);
+    let scales: Vec<String> = head.model.names.iter().zip(&head.columns).map(scale).collect();
     format!(
-        "\nAn average customer has the factors 1; log-likelihood {:.3}.\n\n{table}\n",
-        head.evidence.log_likelihood
+        "\nWith covariates the log-likelihood is {:.3}; r, alpha and the rest are of the average \
+         customer, and effects are logarithms of factors, of the rate or of dropping out, per covariate \
+         divided by its scale ({}).\n",
+        head.evidence.log_likelihood,
+        scales.join(", "),
     )
 }
 

@@ -67,6 +67,7 @@ pub(super) fn forecast(
             matrix,
             lifetimes,
             histories,
+            start: first,
             c1,
             as_of,
             window_days,

@@ -5,11 +5,11 @@ use super::evaluation::{PurchaseMetrics, Trial};
 use super::settings::HeadSettings;
 use super::stage::Stage;
 use super::tracking::{Days, PurchaseTracking};
-use crate::domain::{AsOf, Draws, History, Lifetime, Seed};
+use crate::domain::{AsOf, Day, Draws, History, Lifetime, Seed};
 use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::btyd::{
-    BtydError, Cohort, CovariateCohort, CovariateParams, GammaGamma, PurchaseFamily,
-    PurchaseParams, Purchases, Spend, SpendCohort,
+    BtydError, Cohort, CovariateCohort, CovariateParams, GammaGamma, PurchaseFamily, PurchaseModel,
+    PurchaseParams, Purchases, Spend, SpendCohort, SpendFinding,
 };
 use crate::models::{Estimator, FitError};
 use crate::version::{CovariateColumn, CovariateHead, Outlook, PurchaseHead, Replaced};
@@ -17,6 +17,10 @@ use rayon::prelude::*;
 
 /// Fewer customers say too little about how customers differ.
 const LEAST_CUSTOMERS: usize = 30;
+
+/// More than these would tell a handful of parameters nothing more, and take memory: every so many-th
+/// customer is looked at.
+const MOST_CUSTOMERS: usize = 1_000_000;
 
 /// The share of customers that intervals of draws are meant to hold, and how they are measured.
 const INTERVAL_LEVEL: f64 = 0.8;
@@ -30,6 +34,8 @@ pub struct Known<'a> {
     pub matrix: &'a FeatureMatrix,
     pub lifetimes: &'a [Lifetime],
     pub histories: &'a [History],
+    /// The day on which the clock starts.
+    pub start: Day,
     /// The end of c1.
     pub c1: AsOf,
     pub as_of: AsOf,
@@ -78,7 +84,9 @@ pub fn head(known: &Known<'_>) -> (Option<Chosen>, Vec<Trial<PurchaseMetrics>>) 
     let plain = |&family| Recipe { family, covariates: false, seasons: false };
     let mut tried: Vec<Tried> = known.settings.purchases.iter().map(plain).map(run).collect();
     let score = |(_, fitted): &Tried| {
-        fitted.as_ref().map_or(f64::INFINITY, |fitted| fitted.calibrated.brier)
+        let brier = fitted.as_ref().map_or(f64::INFINITY, |fitted| fitted.calibrated.brier);
+        // What is no number wins over nothing.
+        if brier.is_nan() { f64::INFINITY } else { brier }
     };
     let mut best = 0;
     for index in 1..tried.len() {
@@ -113,39 +121,50 @@ pub fn head(known: &Known<'_>) -> (Option<Chosen>, Vec<Trial<PurchaseMetrics>>) 
             notes.push(format!("not {}: {reason}", richer.name()));
         }
     }
-    let chosen = choose(known, &mut tried, best, notes);
+    let (served, chosen) = choose(known, &tried, best, notes).unzip();
     let trials = tried
         .into_iter()
         .enumerate()
         .map(|(index, (recipe, fitted))| {
             let outcome = fitted
                 .map(|fitted| (fitted.calibrated, fitted.holdout, Some(fitted.first.diagnostics)));
-            Trial::of(&recipe.name(), chosen.is_some() && index == best, outcome)
+            Trial::of(&recipe.name(), served == Some(index), outcome)
         })
         .collect();
     (chosen, trials)
 }
 
-/// Fits the best recipe again at the as-of.
+/// Fits the best recipe again at the as-of, or what is left of it where that cannot be fitted to
+/// everybody.
 fn choose(
     known: &Known<'_>,
-    tried: &mut [Tried],
+    tried: &[Tried],
     best: usize,
-    notes: Vec<String>,
-) -> Option<Chosen> {
-    let (recipe, fitted) = tried.get_mut(best)?;
-    let first = fitted.as_ref().ok()?.first.clone();
-    let mut head = match recipe.fit(known, known.matrix, known.lifetimes, known.as_of) {
-        Ok(head) => head,
-        Err(error) => {
-            *fitted = Err(error);
-            return None;
-        }
+    mut notes: Vec<String>,
+) -> Option<(usize, Chosen)> {
+    let (wanted, _) = tried.get(best)?;
+    let simpler = |index: &usize| {
+        let recipe = tried[*index].0;
+        recipe.family == wanted.family
+            && (wanted.covariates || !recipe.covariates)
+            && (wanted.seasons || !recipe.seasons)
     };
-    head.diagnostics.notes.extend(notes);
-    let tracking = Days::of(known.histories, known.as_of)
-        .map(|days| PurchaseTracking::of(&first, &days, &known.stages[0], known.window_days));
-    Some(Chosen { first, head, tracking })
+    // Richer recipes were tried later.
+    for index in (0..tried.len()).rev().filter(simpler) {
+        let (recipe, Ok(fitted)) = &tried[index] else { continue };
+        match recipe.fit(known, known.matrix, known.lifetimes, known.as_of) {
+            Err(error) => notes.push(format!("not {} at the as-of: {error}", recipe.name())),
+            Ok(mut head) => {
+                head.diagnostics.notes.extend(notes);
+                let first = fitted.first.clone();
+                let (stage, window_days) = (&known.stages[0], known.window_days);
+                let tracking = Days::of(known.histories, known.start, known.as_of)
+                    .map(|days| PurchaseTracking::of(&first, &days, stage, window_days));
+                return Some((index, Chosen { first, head, tracking }));
+            }
+        }
+    }
+    None
 }
 
 impl Recipe {
@@ -163,18 +182,37 @@ impl Recipe {
         lifetimes: &[Lifetime],
         as_of: AsOf,
     ) -> Result<PurchaseHead, FitError> {
-        let mut head = fit(self.family, lifetimes)?;
-        if self.covariates {
-            let covariates = covariates(self.family, known.settings, matrix, lifetimes)?;
-            let notes =
-                covariates.diagnostics.notes.iter().map(|note| format!("covariates: {note}"));
-            head.diagnostics.notes.extend(notes);
-            head.covariates = Some(covariates);
+        let plain = |lifetime: &Lifetime| Purchases::from(lifetime);
+        if !self.seasons {
+            return self.fit_lived(known.settings, matrix, lifetimes, &plain);
         }
-        if self.seasons {
-            let days = Days::of(known.histories, as_of);
-            let season = days.and_then(|days| days.season(&head.model));
-            head.season = Some(season.ok_or(BtydError::ShortYear)?);
+        let unseasonal = self.fit_lived(known.settings, matrix, lifetimes, &plain)?;
+        let days = Days::of(known.histories, known.start, as_of);
+        let season = days.and_then(|days| days.season(&unseasonal.model));
+        let season = season.ok_or(BtydError::ShortYear)?;
+        // Once more, in the average days that the season makes of the past.
+        let lived = |lifetime: &Lifetime| season.lived(lifetime, as_of.day);
+        let mut head = self.fit_lived(known.settings, matrix, lifetimes, &lived)?;
+        head.season = Some(season);
+        Ok(head)
+    }
+
+    /// Fits to what customers' lives amount to.
+    fn fit_lived(
+        self,
+        settings: &HeadSettings,
+        matrix: &FeatureMatrix,
+        lifetimes: &[Lifetime],
+        lived: &dyn Fn(&Lifetime) -> Purchases,
+    ) -> Result<PurchaseHead, FitError> {
+        let mut head = fit(self.family, lifetimes, lived)?;
+        if self.covariates {
+            let (covariates, replaced) =
+                covariates(self.family, settings, matrix, lifetimes, lived)?;
+            let notes = covariates.diagnostics.notes.iter();
+            head.diagnostics.notes.extend(notes.map(|note| format!("covariates: {note}")));
+            head.covariates = Some(covariates);
+            head.replaced = replaced;
         }
         Ok(head)
     }
@@ -211,17 +249,31 @@ fn coverage(head: &PurchaseHead, stage: &Stage, known: &Known<'_>) -> f64 {
 
 /// What a head says of the window after a stage.
 pub fn outlooks(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Outlook> {
-    let customers = stage.raw.rows().zip(&stage.lifetimes);
-    customers
-        .map(|(raw, lifetime)| head.outlook(raw, lifetime, stage.cutoff, window_days))
-        .collect()
+    let ask = |row: usize| {
+        head.outlook(stage.raw.row(row), &stage.lifetimes[row], stage.cutoff, window_days)
+    };
+    (0..stage.n_customers()).into_par_iter().map(ask).collect()
+}
+
+/// Every so many-th of very many customers. Those who are next to each other are alike in their ids
+/// or in a hash of them, and so in nothing that matters here.
+fn thinned(lifetimes: &[Lifetime]) -> impl Iterator<Item = &Lifetime> {
+    lifetimes.iter().step_by(step(lifetimes))
+}
+
+fn step(lifetimes: &[Lifetime]) -> usize {
+    lifetimes.len().div_ceil(MOST_CUSTOMERS).max(1)
 }
 
 /// The most likely model of the customers who bought, and of what they spent on the days on which
 /// they came again.
-fn fit(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, FitError> {
-    let buyers = || lifetimes.iter().filter(|lifetime| lifetime.purchase_days > 0);
-    let customers: Vec<Purchases> = buyers().map(Purchases::from).collect();
+fn fit(
+    family: PurchaseFamily,
+    lifetimes: &[Lifetime],
+    lived: &dyn Fn(&Lifetime) -> Purchases,
+) -> Result<PurchaseHead, FitError> {
+    let buyers = || thinned(lifetimes).filter(|lifetime| lifetime.purchase_days > 0);
+    let customers: Vec<Purchases> = buyers().map(lived).collect();
     if customers.len() < LEAST_CUSTOMERS {
         return Err(FitError::TooFewRows { got: customers.len(), need: LEAST_CUSTOMERS });
     }
@@ -237,24 +289,31 @@ fn fit(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, F
         Ok(fit) => {
             diagnostics.notes.extend(fit.findings.iter().map(ToString::to_string));
             // A new customer must have an expected spend.
-            Some(fit.model).filter(|model| model.population_mean().is_some())
+            let has_mean = !fit.findings.contains(&SpendFinding::InfiniteMean);
+            Some(fit.model).filter(|model| has_mean && model.population_mean().is_some())
         }
         Err(error) => {
             diagnostics.notes.push(format!("no model of spend: {error}"));
             None
         }
     };
-    let replaced = fit.model.replaced.map(|reason| Replaced {
-        family: family.name().to_owned(),
-        by: match fit.model.model.family() {
-            PurchaseFamily::Nbd => PurchaseFamily::Nbd.name().to_owned(),
-            regular => format!("{} without drop-out", regular.name()),
-        },
-        reason,
-    });
+    let replaced = replaced(family, &fit.model.model, fit.model.replaced);
     let (model, evidence) = (fit.model.model, fit.model.evidence);
     let (covariates, season) = (None, None);
     Ok(PurchaseHead { model, evidence, diagnostics, covariates, spend, season, replaced })
+}
+
+/// The model without drop-out in the place of another, and why, where it is.
+fn replaced(
+    family: PurchaseFamily,
+    model: &PurchaseModel,
+    reason: Option<String>,
+) -> Option<Replaced> {
+    let by = match model.family() {
+        PurchaseFamily::Nbd => PurchaseFamily::Nbd.name().to_owned(),
+        regular => format!("{} without drop-out", regular.name()),
+    };
+    reason.map(|reason| Replaced { family: family.name().to_owned(), by, reason })
 }
 
 /// What the customers' attributes do to their rate and their drop-out.
@@ -263,7 +322,8 @@ fn covariates(
     settings: &HeadSettings,
     matrix: &FeatureMatrix,
     lifetimes: &[Lifetime],
-) -> Result<CovariateHead, FitError> {
+    lived: &dyn Fn(&Lifetime) -> Purchases,
+) -> Result<(CovariateHead, Option<Replaced>), FitError> {
     let names = matrix.names().iter().enumerate();
     let is_wanted = |(_, name): &(usize, &String)| settings.covariates.contains(name);
     let columns: Vec<CovariateColumn> = names
@@ -272,16 +332,18 @@ fn covariates(
         .collect();
     let name = |column: &CovariateColumn| matrix.names()[column.feature].clone();
     let names: Vec<String> = columns.iter().map(name).collect();
-    let buyers = matrix.rows().zip(lifetimes).filter(|(_, lifetime)| lifetime.purchase_days > 0);
+    let customers = matrix.rows().step_by(step(lifetimes)).zip(thinned(lifetimes));
+    let buyers = customers.filter(|(_, lifetime)| lifetime.purchase_days > 0);
     let customers: Vec<(Purchases, Vec<f64>)> = buyers
         .map(|(raw, lifetime)| {
             // The fit must know everybody's.
             let known = |column: &CovariateColumn| column.read(raw).unwrap_or(column.mean);
-            (Purchases::from(lifetime), columns.iter().map(known).collect())
+            (lived(lifetime), columns.iter().map(known).collect())
         })
         .collect();
     let params = CovariateParams { family, penalty: settings.penalty, l1_ratio: settings.l1_ratio };
     let fit = params.fit(&CovariateCohort::new(names, &customers)?, Seed(0))?;
     let (model, evidence) = (fit.model.model, fit.model.evidence);
-    Ok(CovariateHead { columns, model, evidence, diagnostics: fit.diagnostics })
+    let replaced = replaced(family, &model.base, fit.model.replaced);
+    Ok((CovariateHead { columns, model, evidence, diagnostics: fit.diagnostics }, replaced))
 }

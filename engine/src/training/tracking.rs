@@ -54,7 +54,7 @@ pub struct TrackedMean {
     pub expected: f64,
 }
 
-/// P(alive) of customers as old as the oldest.
+/// P(alive) of customers as old as the oldest, but for a hundredth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AliveGrid {
     pub age_days: u32,
@@ -77,8 +77,11 @@ pub(super) struct Days {
 }
 
 impl Days {
-    /// Those of all histories up to `as_of`; `None` without a purchase.
-    pub fn of(histories: &[History], as_of: AsOf) -> Option<Days> {
+    /// Those of all histories up to `as_of`. Who first bought longer before `start`, the start of the
+    /// clock, than all of the log is long is left out: a misdated row must not stretch the days over
+    /// years without business. `None` without a purchase.
+    pub fn of(histories: &[History], start: Day, as_of: AsOf) -> Option<Days> {
+        let earliest = start.plus(-as_of.day.since(start).max(0));
         let bought = |history: &History| -> Vec<Day> {
             let events = history.until(as_of);
             let purchases = events.iter().filter(|event| event.kind == EventKind::Purchase);
@@ -86,12 +89,16 @@ impl Days {
             days.dedup();
             days
         };
-        let known = || histories.iter().filter(|history| !history.opted_out());
-        let first = known().filter_map(|history| bought(history).first().copied()).min()?;
+        let known = || {
+            let histories = histories.iter().filter(|history| !history.opted_out());
+            let lives = histories.map(bought);
+            lives.filter(|days| days.first().is_some_and(|&first| first >= earliest))
+        };
+        let first = known().filter_map(|days| days.first().copied()).min()?;
         let n_days = as_of.day.since(first).max(0) as usize + 1;
         let mut days = Days { first, starts: vec![0.0; n_days], repeats: vec![0.0; n_days] };
-        for history in known() {
-            for (index, day) in bought(history).into_iter().enumerate() {
+        for life in known() {
+            for (index, day) in life.into_iter().enumerate() {
                 let place = day.since(first).max(0) as usize;
                 let counts = if index == 0 { &mut days.starts } else { &mut days.repeats };
                 if let Some(count) = counts.get_mut(place) {
@@ -113,7 +120,7 @@ impl Days {
         let new = Purchases { frequency: 0, recency: 0.0, age: 0.0, ln_gaps: 0.0 };
         let until: Vec<f64> =
             (0..self.len()).map(|age| model.expected_purchases(&new, age as f64)).collect();
-        let each: Vec<f64> = until.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let each: Vec<f64> = until.windows(2).map(|pair| (pair[1] - pair[0]).max(0.0)).collect();
         let of_day = |day: usize| {
             let before = self.starts[..day].iter().rev().zip(&each);
             before.map(|(starts, each)| starts * each).sum()
@@ -146,7 +153,7 @@ impl PurchaseTracking {
         window_days: u32,
     ) -> PurchaseTracking {
         PurchaseTracking {
-            family: head.model.family().name().to_owned(),
+            family: head.family(),
             fitted_at: stage.cutoff,
             weeks: weeks(&head.model, days),
             frequencies: frequencies(&head.model, stage),
@@ -224,7 +231,10 @@ fn conditional(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<Trac
 }
 
 fn alive_grid(model: &PurchaseModel, stage: &Stage) -> AliveGrid {
-    let age_days = stage.lifetimes.iter().map(|lifetime| lifetime.age_days).max().unwrap_or(0);
+    // Of the oldest but a hundredth, of whom some may be misdated.
+    let mut ages: Vec<u32> = stage.lifetimes.iter().map(|lifetime| lifetime.age_days).collect();
+    ages.sort_unstable();
+    let age_days = ages.get(ages.len() * 99 / 100).copied().unwrap_or(0);
     let frequencies: Vec<u32> = vec![0, 1, 2, 3, 5, 8, 12, 20];
     // From the oldest silence down, so that it is there for those who never came again.
     let step = age_days.div_ceil(GRID_COLUMNS).max(1) as usize;

@@ -12,6 +12,7 @@ use crate::features::Plan;
 use crate::matrix::FeatureMatrix;
 use crate::segments::{Bands, Identity, Member, catalogue, tier_ids};
 use crate::version::{FORMAT, Facts, Forecast, Incumbent, Lineage, ModelVersion, SegmentHead};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The version whose segments a new one takes over.
@@ -237,25 +238,23 @@ fn members<'a>(
     matrix: &FeatureMatrix,
     lifetimes: &'a [Lifetime],
 ) -> Vec<Member<'a>> {
-    let mut encoded = vec![0.0; forecast.encoder.width()];
-    let members: Vec<Member<'a>> = matrix
-        .rows()
-        .zip(lifetimes)
-        .zip(labels)
-        .map(|((raw, lifetime), &cluster)| {
-            forecast.encoder.encode(raw, &mut encoded);
-            let days = forecast.bridge.horizon_days;
-            let facts = Facts { raw, encoded: &encoded, lifetime, as_of };
-            let expected = forecast.within(&facts, settings.churn_is, days);
-            let lost = settings.eligibility.is_lost(lifetime);
-            Member {
-                cluster,
-                lifetime,
-                ltv: expected.spend,
-                churn_probability: (!lost).then_some(expected.churn),
-            }
-        })
-        .collect();
+    let (known, days) = (&*forecast, forecast.bridge.horizon_days);
+    let member = |encoded: &mut Vec<f64>, row: usize| {
+        let (raw, lifetime) = (matrix.row(row), &lifetimes[row]);
+        known.encoder.encode(raw, encoded);
+        let facts = Facts { raw, encoded, lifetime, as_of };
+        let expected = known.within(&facts, settings.churn_is, days);
+        let lost = settings.eligibility.is_lost(lifetime);
+        Member {
+            cluster: labels[row],
+            lifetime,
+            ltv: expected.spend,
+            churn_probability: (!lost).then_some(expected.churn),
+        }
+    };
+    let room = || vec![0.0; known.encoder.width()];
+    let members: Vec<Member<'a>> =
+        (0..lifetimes.len()).into_par_iter().map_init(room, member).collect();
     let probabilities = members.iter().filter_map(|member| member.churn_probability).collect();
     forecast.churn.freeze_percentiles(probabilities);
     members

@@ -203,7 +203,8 @@ impl Forecast {
 
 /// The cumulated hazard of a purchase.
 fn hazard(outlook: &Outlook) -> f64 {
-    -libm::log(outlook.p_no_purchase)
+    // Without the sign of a zero, which a ratio would make its own.
+    libm::log(outlook.p_no_purchase).abs()
 }
 
 /// A ratio, kept between 1 and that of the days' worth: drop-out makes purchases rarer, never more
@@ -223,7 +224,9 @@ impl CovariateColumn {
         let is_flag = defined.iter().all(|value| [0.0, 1.0].contains(value));
         let squares: f64 = defined.iter().map(|value| (value - mean) * (value - mean)).sum();
         let deviation = (squares / n).sqrt();
-        let scale = if is_flag || deviation == 0.0 { 1.0 } else { deviation };
+        // What rounding makes of a constant is no deviation.
+        let is_constant = deviation <= 1e-9 * mean.abs();
+        let scale = if is_flag || is_constant { 1.0 } else { deviation };
         CovariateColumn { feature, scale, mean: mean / scale }
     }
 
@@ -236,7 +239,7 @@ impl CovariateColumn {
 impl CovariateHead {
     /// The model of a customer with these raw features. What is undefined counts as the mean.
     fn model_of(&self, raw: &[f64]) -> PurchaseModel {
-        let known = |column: &CovariateColumn| column.read(raw).unwrap_or(f64::NAN);
+        let known = |column: &CovariateColumn| column.read(raw).unwrap_or(column.mean);
         self.model.model_for(&self.columns.iter().map(known).collect::<Vec<f64>>())
     }
 }
@@ -254,7 +257,7 @@ impl PurchaseHead {
     /// What the model says of the `days` after `as_of`, up to which this lifetime is, of a customer with
     /// these raw features `(n_features,)`.
     pub fn outlook(&self, raw: &[f64], lifetime: &Lifetime, as_of: Day, days: u32) -> Outlook {
-        let (customer, model) = (Purchases::from(lifetime), self.model_of(raw));
+        let (customer, model) = (self.lived(lifetime, as_of), self.model_of(raw));
         let Prospects { p_alive, p_no_purchase, expected_purchases } =
             model.prospects(&customer, self.worth(as_of, days));
         let expected_purchases = expected_purchases.min(f64::from(days));
@@ -283,7 +286,7 @@ impl PurchaseHead {
         n_draws: usize,
         draws: &mut Draws,
     ) -> Vec<f64> {
-        let (customer, model) = (Purchases::from(lifetime), self.model_of(raw));
+        let (customer, model) = (self.lived(lifetime, as_of), self.model_of(raw));
         let mut counts = vec![0; n_draws];
         model.draw_all(&customer, self.worth(as_of, days), draws, &mut counts);
         let spend = |n: u32| match self.spend {
@@ -291,6 +294,12 @@ impl PurchaseHead {
             Some(spend) => spend.draw_total(lifetime.frequency, lifetime.monetary_value, n, draws),
         };
         counts.into_iter().map(|n: u32| n.min(days)).map(spend).collect()
+    }
+
+    /// The customer's purchases in average days.
+    fn lived(&self, lifetime: &Lifetime, as_of: Day) -> Purchases {
+        let plain = || Purchases::from(lifetime);
+        self.season.map_or_else(plain, |season| season.lived(lifetime, as_of))
     }
 
     /// The model of a customer with these raw features.

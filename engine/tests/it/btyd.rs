@@ -816,3 +816,23 @@ fn cohorts_that_tell_next_to_nothing_give_usable_models_or_reasons() {
         }
     }
 }
+
+#[test]
+fn without_drop_out_a_silent_customer_is_alive() {
+    // Regular gaps, of which none is an end: each customer buys every ten days up to the as-of.
+    let customer = |n: u32| Purchases {
+        frequency: n,
+        recency: f64::from(10 * n),
+        age: f64::from(10 * n + n % 7),
+        ln_gaps: f64::from(n) * 10f64.ln(),
+    };
+    let cohort = Cohort::new(&(1..200).map(customer).collect::<Vec<_>>()).unwrap();
+    for family in [PurchaseFamily::MbgCnbd2, PurchaseFamily::MbgCnbd3, PurchaseFamily::MbgNbd] {
+        let fit = PurchaseParams { family }.fit(&cohort, Seed(1)).unwrap().model;
+        assert!(fit.replaced.is_some(), "{fit:?}");
+        for (x, recency, age) in [(20, 100.0, 400.0), (40, 300.0, 700.0), (60, 100.0, 9_000.0)] {
+            let silent = Purchases { frequency: x, recency, age, ln_gaps: 0.0 };
+            assert!(fit.model.p_alive(&silent) > 1.0 - 1e-12, "{fit:?} {silent:?}");
+        }
+    }
+}

@@ -219,6 +219,11 @@ fn seasons_are_found_where_there_are_any() {
     let season = seasonal.version.forecast.purchases.unwrap().season.unwrap();
     let [june, december] = [season.by_month[5], season.by_month[11]];
     assert!((0.3..0.6).contains(&june) && (1.4..1.7).contains(&december), "{season:?}");
+    let ratio = |index: usize| {
+        seasonal.evaluation.purchases[index].holdout.as_ref().unwrap().total_ratio.unwrap()
+    };
+    // The window after c3 is the busiest of the year.
+    assert!(ratio(0) < 0.75 && (0.9..1.1).contains(&ratio(1)), "{} {}", ratio(0), ratio(1));
 
     // Where there are none, they are left out or nearly 1; under a year they are left out, and said.
     let even = train(&seasonal_shop(3_000, 0.0), &settings, now).unwrap();

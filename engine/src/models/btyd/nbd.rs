@@ -13,6 +13,10 @@ use std::ops::Range;
 /// How far a fit lets the logarithm of a parameter go, with time in the cohort's unit: beyond e^14
 /// no cohort tells a parameter from infinity.
 pub(super) const BOUND: f64 = 14.0;
+/// An `a` this small, with b = 1, says that nobody drops out, whatever the silence.
+pub(super) const NOBODY: f64 = 1e-300;
+/// Its logarithm in a likelihood, where no silence outweighs it.
+pub(super) const LN_NOBODY: f64 = -1e9;
 /// Lowest mean rate of purchases that a fit starts from, per unit of the cohort's time.
 pub(super) const LOWEST_RATE: f64 = 1e-5;
 /// Longest age and horizon, so that sums and squares of times stay finite.

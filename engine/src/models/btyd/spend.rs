@@ -74,8 +74,8 @@ pub enum SpendFinding {
     /// q may be infinite: everybody's mean spend is then that of the population.
     #[error("the data do not rule out that customers have the same mean spend")]
     AlikeCustomers,
-    /// q <= 1: a few spend so much that new customers have no expected spend.
-    #[error("spend is so unequal that its mean over the population is infinite")]
+    /// q <= 1 is not ruled out: a few spend so much that new customers have no expected spend.
+    #[error("spend is so unequal that its mean over the population may be infinite")]
     InfiniteMean,
 }
 
@@ -341,11 +341,14 @@ impl GammaGamma {
         let may_be_infinite = limits.map(|(_, value)| optimum.value - value < NOT_RULED_OUT);
         let [p, q, mu] = optimum.theta.map(libm::exp);
         let model = GammaGamma { p, q, v: mu * cohort.unit * q / p };
+        // Where q may as well be 1 or less, a new customer's expectation is one of a few very large ones.
+        let deviation = optimum.standard_errors()[1].unwrap_or(0.0);
+        let may_have_no_mean = model.q * libm::exp(-1.645 * deviation) <= 1.0;
         let findings = [
             (!optimum.converged, SpendFinding::NotConverged),
             (may_be_infinite[0], SpendFinding::SteadyCustomers),
             (may_be_infinite[1], SpendFinding::AlikeCustomers),
-            (model.population_mean().is_none(), SpendFinding::InfiniteMean),
+            (may_have_no_mean, SpendFinding::InfiniteMean),
         ];
         SpendFit {
             model,

@@ -1,7 +1,7 @@
 //! The most likely model of a cohort.
 
 use super::super::jet::Jet;
-use super::super::nbd::{BOUND, LOWEST_RATE, Nbd};
+use super::super::nbd::{BOUND, LN_NOBODY, LOWEST_RATE, NOBODY, Nbd};
 use super::super::optimum::{Optimum, maximise};
 use super::super::purchases::{Cohort, Row};
 use super::BetaGeometric;
@@ -45,7 +45,7 @@ impl BetaGeometric {
         (BetaGeometric::new(cohort, optimum.theta, k, modified), optimum)
     }
 
-    /// The most likely model that is as good as without drop-out: a / b is next to 0. The optimum
+    /// The most likely model in which nobody drops out. The optimum
     /// holds the logarithms of r and alpha; its value is comparable to that of [`Self::fit`] of the
     /// same `k`. Of k = 1 it is [`Nbd::fit`], which is faster.
     pub(in super::super) fn fit_without_drop_out(
@@ -54,7 +54,7 @@ impl BetaGeometric {
     ) -> (BetaGeometric, Optimum<2>) {
         let k = k.clamp(1, 3);
         let likelihood = Likelihood::new(cohort, k, false);
-        let whole = |theta: &[f64; 2]| [theta[0], theta[1], -BOUND, BOUND];
+        let whole = |theta: &[f64; 2]| [theta[0], theta[1], LN_NOBODY, 0.0];
         let objective = |theta: &[f64; 2]| {
             let Jet { value, gradient: [r, alpha, ..], hessian: [by_r, by_alpha, ..] } =
                 likelihood.at(&whole(theta));
@@ -64,7 +64,9 @@ impl BetaGeometric {
         let events = Nbd::fit(cohort).0;
         let start = [events.r, events.alpha / (f64::from(k) * cohort.unit)].map(libm::log);
         let optimum = maximise(objective, start, BOUND);
-        (BetaGeometric::new(cohort, whole(&optimum.theta), k, false), optimum)
+        let [r, alpha] = optimum.theta.map(libm::exp);
+        let alpha = alpha * cohort.unit;
+        (BetaGeometric { r, alpha, a: NOBODY, b: 1.0, k, modified: false }, optimum)
     }
 
     fn new(cohort: &Cohort, theta: [f64; 4], k: u32, modified: bool) -> BetaGeometric {

@@ -7,7 +7,7 @@
 //! functions.
 
 use super::super::family::Prospects;
-use super::super::nbd::{NegativeBinomial, bounded, poisson};
+use super::super::nbd::{NOBODY, NegativeBinomial, bounded, poisson};
 use super::super::purchases::Purchases;
 use super::{BetaGeometric, State};
 use crate::domain::Draws;
@@ -248,6 +248,9 @@ impl BetaGeometric {
     /// the number of points (Trefethen & Weideman 2014, "The Exponentially Convergent Trapezoidal
     /// Rule", *SIAM Review* 56(3)).
     fn over_drop_out(&self, state: &State, t: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
+        if self.a <= NOBODY {
+            return f(0.0, self.purchases_at(0.0, 1.0, state, t)).min(f64::MAX);
+        }
         let (a, b) = (self.a, state.stayed);
         let step = WIDEST_STEP.min((1.0 / a + 1.0 / b).sqrt() / 3.0);
         let middle = libm::log(a / b);
@@ -286,7 +289,9 @@ impl BetaGeometric {
     fn purchases_at(&self, p: f64, q: f64, state: &State, t: f64) -> f64 {
         let tau = t / state.rate;
         if self.k == 1 {
-            return -libm::expm1(-state.n * libm::log1p(p * tau)) / p;
+            let mean = state.n * tau;
+            let each = -libm::expm1(-state.n * libm::log1p(p * tau)) / p;
+            return if p == 0.0 { mean } else { each };
         }
         // Differences from 1 keep their digits down to this p; below it next to nobody drops out.
         let least = 1e-7 / (1.0 + (state.n + f64::from(self.k)) * tau);

@@ -12,7 +12,7 @@ mod fit;
 mod future;
 mod likelihood;
 
-use super::nbd::{bounded, rising};
+use super::nbd::{NOBODY, bounded, rising};
 use super::purchases::Purchases;
 pub(super) use likelihood::Likelihood;
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,8 @@ impl BetaGeometric {
         let n = self.r + f64::from(self.k) * x;
         let rate = self.alpha + age;
         let stayed = self.b + x + if self.modified { 1.0 } else { 0.0 };
-        let ln_dead = if self.modified || c.frequency > 0 {
+        let may_drop_out = self.a > NOBODY && (self.modified || c.frequency > 0);
+        let ln_dead = if may_drop_out {
             let before = if self.modified { self.b + x } else { self.b + (x - 1.0) };
             libm::log(self.a / before) + n * libm::log1p(idle / (self.alpha + recency))
         } else {

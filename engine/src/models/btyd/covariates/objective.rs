@@ -2,7 +2,7 @@
 
 use super::super::beta_geometric::Likelihood;
 use super::super::jet::Jet;
-use super::super::nbd::BOUND;
+use super::super::nbd::{BOUND, LN_NOBODY, NOBODY};
 use super::super::optimum::Optimum;
 use super::super::pareto::Layout;
 use super::super::proximal::{Limit, Smooth};
@@ -69,7 +69,7 @@ impl Process {
     /// The most likely theta without covariates, and its value.
     pub fn plain(&self, cohort: &Cohort) -> ([f64; 4], f64) {
         let lasting = |optimum: Optimum<2>| {
-            ([optimum.theta[0], optimum.theta[1], -BOUND, BOUND], optimum.value)
+            ([optimum.theta[0], optimum.theta[1], LN_NOBODY, 0.0], optimum.value)
         };
         let all = |optimum: Optimum<4>| (optimum.theta, optimum.value);
         match *self {
@@ -110,7 +110,14 @@ impl Process {
         };
         match *self {
             Process::Lasting { k: 1 } => PurchaseModel::Nbd(Nbd { r, alpha }),
-            Process::Lasting { k } => beta_geometric(k, false),
+            Process::Lasting { k } => PurchaseModel::BetaGeometric(BetaGeometric {
+                r,
+                alpha,
+                a: NOBODY,
+                b: 1.0,
+                k,
+                modified: false,
+            }),
             Process::BetaGeometric { k, modified } => beta_geometric(k, modified),
             Process::Pareto => {
                 PurchaseModel::ParetoNbd(Pareto { r, alpha, s: third, beta: fourth * unit })
