@@ -140,7 +140,10 @@ pub trait Segmenter: Sync {
                 Ok(self.assign_rows(source.chunk(index, buffer)?, source.n_features()))
             })
             .collect::<Result<_, SourceError>>()?;
-        Ok(chunks.concat())
+        // Each chunk is let go as soon as it is taken over: all of them may be a good part of memory.
+        let mut all = Vec::with_capacity(source.n_rows());
+        chunks.into_iter().for_each(|chunk| all.extend(chunk));
+        Ok(all)
     }
 }
 
