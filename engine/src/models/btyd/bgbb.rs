@@ -37,7 +37,7 @@ pub struct Occasions {
 }
 
 impl Occasions {
-    /// Whether such a history can be: x <= t_x <= n <= [`MAX_OCCASIONS`], and x = 0 only with
+    /// Whether such a history can be: x <= t_x <= n <= 10,000, and x = 0 only with
     /// t_x = 0.
     pub fn check(&self) -> bool {
         self.frequency <= self.recency
