@@ -81,12 +81,6 @@ pub fn trained(family: Family) -> Trained {
 /// Trains on all of a log.
 pub fn train(histories: &[History], settings: &TrainingSettings, as_of: AsOf) -> Trained {
     let population = Population::of(histories, as_of);
-    let input = Input {
-        histories,
-        everybody: &histories,
-        population: &population,
-        as_of,
-        predecessor: None,
-    };
-    training::train(&input, settings, &|_| {}).unwrap()
+    let input = Input { histories, population: &population, as_of, predecessor: None };
+    training::train(&input, Box::new(histories), settings, &|_| {}).unwrap()
 }

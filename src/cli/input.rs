@@ -120,13 +120,13 @@ impl<'a> Everybody<'a> {
 
 impl Customers for Everybody<'_> {
     fn each(
-        &self,
+        self: Box<Self>,
         see: &mut dyn FnMut(&[History]) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        match self {
+        match *self {
             Everybody::Drawn(histories) => see(histories),
             Everybody::Log(log, as_of) => log
-                .each_part(*as_of, |part| part.histories, |_, histories| Ok(see(&histories)?))
+                .each_part(as_of, |part| part.histories, |_, histories| Ok(see(&histories)?))
                 .map_err(|Stopped(error)| error),
         }
     }

@@ -137,15 +137,9 @@ impl Task<'_> {
         let predecessor = predecessor(&origin, &reference);
         let progress = Progress::stages(global.quiet);
         let everybody = Everybody::of(log, &histories, &population, as_of);
-        let input = Input {
-            histories: &histories,
-            everybody: &everybody,
-            population: &population,
-            as_of,
-            predecessor,
-        };
-        let trained = training::train(&input, settings, &|stage| progress.stage(stage))?;
-        drop(everybody);
+        let input = Input { histories: &histories, population: &population, as_of, predecessor };
+        let trained =
+            training::train(&input, Box::new(everybody), settings, &|stage| progress.stage(stage))?;
         for note in &trained.evaluation.notes {
             tracing::warn!("{note}");
         }

@@ -63,12 +63,12 @@ impl Verify {
         let everybody = Everybody::of(log, &histories, &population, sealed.as_of);
         let input = Input {
             histories: &histories,
-            everybody: &everybody,
             population: &population,
             as_of: sealed.as_of,
             predecessor,
         };
-        let trained = training::train(&input, settings, &|stage| progress.stage(stage))?;
+        let trained =
+            training::train(&input, Box::new(everybody), settings, &|stage| progress.stage(stage))?;
         drop(progress);
         let differences = examined.compare(&trained, &validation.account.counts)?;
         report(&examined, &differences, global)?;

@@ -36,9 +36,8 @@ pub struct Profile {
 
 /// One training customer, as a profile needs it.
 #[derive(Debug, Clone, Copy)]
-pub struct Member<'a> {
+pub struct Member {
     pub cluster: usize,
-    pub lifetime: &'a Lifetime,
     pub ltv: f64,
     /// Absent for customers that the churn head does not answer about.
     pub churn_probability: Option<f64>,
@@ -73,9 +72,17 @@ pub fn tier_ids() -> Vec<Identity> {
 }
 
 /// Profiles the segments of one cluster per identity, and names those that have no name yet.
-pub fn catalogue(identities: Vec<Identity>, members: &[Member<'_>]) -> Vec<Segment> {
-    let profiles: Vec<Profile> =
-        (0..identities.len()).map(|cluster| profile(cluster, members)).collect();
+/// `lifetimes` are those of the members, one by one.
+pub fn catalogue(
+    identities: Vec<Identity>,
+    lifetimes: &[Lifetime],
+    members: &[Member],
+) -> Vec<Segment> {
+    let all = || lifetimes.iter().zip(members);
+    let spend: f64 = lifetimes.iter().map(|life| life.total_spend).sum();
+    let whole = Whole { n_customers: members.len(), spend };
+    let profile = |cluster| whole.profile(all().filter(|(_, member)| member.cluster == cluster));
+    let profiles: Vec<Profile> = (0..identities.len()).map(profile).collect();
     let taken: Vec<String> =
         identities.iter().filter_map(|identity| identity.name.clone()).collect();
     let new: Vec<Profile> = identities
@@ -84,7 +91,7 @@ pub fn catalogue(identities: Vec<Identity>, members: &[Member<'_>]) -> Vec<Segme
         .filter(|(identity, _)| identity.name.is_none())
         .map(|(_, profile)| profile.clone())
         .collect();
-    let mut names = naming::names(&new, &profile_of(members.iter(), members), &taken).into_iter();
+    let mut names = naming::names(&new, &whole.profile(all()), &taken).into_iter();
     profiles
         .into_iter()
         .zip(identities)
@@ -95,36 +102,35 @@ pub fn catalogue(identities: Vec<Identity>, members: &[Member<'_>]) -> Vec<Segme
         .collect()
 }
 
-fn profile(cluster: usize, all: &[Member<'_>]) -> Profile {
-    profile_of(all.iter().filter(|member| member.cluster == cluster), all)
+/// What shares are of.
+struct Whole {
+    n_customers: usize,
+    spend: f64,
 }
 
-fn profile_of<'a>(members: impl Iterator<Item = &'a Member<'a>>, all: &[Member<'_>]) -> Profile {
-    let members: Vec<&Member<'_>> = members.collect();
-    let churn: Vec<f64> = members.iter().filter_map(|member| member.churn_probability).collect();
-    let n = members.len() as f64;
-    // An empty sum is a negative zero, which would look odd in a file.
-    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole + 0.0 } else { 0.0 };
-    let spend = |member: &Member<'_>| member.lifetime.total_spend;
-    let typical = |value: fn(&Lifetime) -> f64| {
-        if members.is_empty() {
-            0.0
-        } else {
-            median(members.iter().map(|member| value(member.lifetime)))
+impl Whole {
+    fn profile<'a>(&self, members: impl Iterator<Item = (&'a Lifetime, &'a Member)>) -> Profile {
+        let (lives, members): (Vec<&Lifetime>, Vec<&Member>) = members.unzip();
+        let churn: Vec<f64> =
+            members.iter().filter_map(|member| member.churn_probability).collect();
+        let n = members.len() as f64;
+        // An empty sum is a negative zero, which would look odd in a file.
+        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole + 0.0 } else { 0.0 };
+        let typical = |value: fn(&Lifetime) -> f64| {
+            if lives.is_empty() { 0.0 } else { median(lives.iter().map(|life| value(life))) }
+        };
+        Profile {
+            n_customers: members.len() as u64,
+            share_of_customers: share(n, self.n_customers as f64),
+            share_of_spend: share(lives.iter().map(|life| life.total_spend).sum(), self.spend),
+            median_days_since_last_purchase: typical(|life| {
+                f64::from(life.days_since_last_purchase)
+            }),
+            median_purchase_days: typical(|life| f64::from(life.purchase_days)),
+            median_mean_spend: typical(Lifetime::mean_spend),
+            mean_ltv: share(members.iter().map(|member| member.ltv).sum(), n),
+            mean_churn_probability: share(churn.iter().sum(), churn.len() as f64),
         }
-    };
-    Profile {
-        n_customers: members.len() as u64,
-        share_of_customers: share(n, all.len() as f64),
-        share_of_spend: share(
-            members.iter().map(|member| spend(member)).sum(),
-            all.iter().map(spend).sum(),
-        ),
-        median_days_since_last_purchase: typical(|life| f64::from(life.days_since_last_purchase)),
-        median_purchase_days: typical(|life| f64::from(life.purchase_days)),
-        median_mean_spend: typical(Lifetime::mean_spend),
-        mean_ltv: share(members.iter().map(|member| member.ltv).sum(), n),
-        mean_churn_probability: share(churn.iter().sum(), churn.len() as f64),
     }
 }
 

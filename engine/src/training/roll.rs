@@ -10,22 +10,23 @@ use crate::matrix::FeatureMatrix;
 
 /// Customers that are too many to be in memory at once.
 pub trait Customers: Sync {
-    /// Shows all histories, part by part and always in the same order.
+    /// Shows all histories once, part by part and always in the same order, and lets go of them:
+    /// what follows needs the memory.
     ///
     /// # Errors
     /// The first that `see` returns, or [`TrainError::Unreadable`].
     fn each(
-        &self,
+        self: Box<Self>,
         see: &mut dyn FnMut(&[History]) -> Result<(), TrainError>,
     ) -> Result<(), TrainError>;
 }
 
 impl Customers for &[History] {
     fn each(
-        &self,
+        self: Box<Self>,
         see: &mut dyn FnMut(&[History]) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        see(self)
+        see(&self)
     }
 }
 
@@ -43,7 +44,7 @@ impl Roll {
     /// # Errors
     /// [`TrainError`] where histories cannot be read.
     pub fn call(
-        customers: &dyn Customers,
+        customers: Box<dyn Customers + '_>,
         n_customers: u64,
         lens: &Lens<'_>,
         as_of: AsOf,

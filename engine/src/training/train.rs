@@ -39,21 +39,20 @@ pub struct Input<'a> {
     /// Those that heads are learned from: the population's customers, or a sample of them, sorted by
     /// customer id.
     pub histories: &'a [History],
-    /// Those that segments are learned from: all of them.
-    pub everybody: &'a dyn Customers,
     pub population: &'a Population,
     pub as_of: AsOf,
     /// The version whose segments are taken over. One that cannot be compared is told in a note.
     pub predecessor: Option<Predecessor<'a>>,
 }
 
-/// Trains on the events up to the as-of, telling `progress` which stage begins. The same input and
-/// settings give the same bits, for any number of threads.
+/// Trains on the events up to the as-of, telling `progress` which stage begins. Segments are learned
+/// from `everybody`. The same input and settings give the same bits, for any number of threads.
 ///
 /// # Errors
 /// [`TrainError`].
 pub fn train(
     input: &Input<'_>,
+    everybody: Box<dyn Customers + '_>,
     settings: &TrainingSettings,
     progress: &dyn Fn(&str),
 ) -> Result<Trained, TrainError> {
@@ -72,7 +71,7 @@ pub fn train(
         None => None,
     };
     let Roll { matrix, lifetimes } =
-        Roll::call(input.everybody, population.n_customers, &lens, as_of, &mut old)?;
+        Roll::call(everybody, population.n_customers, &lens, as_of, &mut old)?;
     if lifetimes.is_empty() {
         return Err(TrainError::NobodyAt { cutoff: as_of.day });
     }
@@ -132,7 +131,7 @@ pub fn train(
         spec: settings.spec.clone(),
         segment: SegmentHead {
             by: segmented.by,
-            catalogue: catalogue(identities, &members),
+            catalogue: catalogue(identities, &lifetimes, &members),
             lineage,
         },
         bands,
@@ -230,14 +229,14 @@ fn segmentation_of(settings: &TrainingSettings) -> String {
 }
 
 /// Every customer as the profiles need it; freezes the churn percentiles on the way.
-fn members<'a>(
+fn members(
     forecast: &mut Forecast,
     settings: &TrainingSettings,
     as_of: Day,
     labels: &[usize],
     matrix: &FeatureMatrix,
-    lifetimes: &'a [Lifetime],
-) -> Vec<Member<'a>> {
+    lifetimes: &[Lifetime],
+) -> Vec<Member> {
     let (known, days) = (&*forecast, forecast.bridge.horizon_days);
     let member = |encoded: &mut Vec<f64>, row: usize| {
         let (raw, lifetime) = (matrix.row(row), &lifetimes[row]);
@@ -247,13 +246,12 @@ fn members<'a>(
         let lost = settings.eligibility.is_lost(lifetime);
         Member {
             cluster: labels[row],
-            lifetime,
             ltv: expected.spend,
             churn_probability: (!lost).then_some(expected.churn),
         }
     };
     let room = || vec![0.0; known.encoder.width()];
-    let members: Vec<Member<'a>> =
+    let members: Vec<Member> =
         (0..lifetimes.len()).into_par_iter().map_init(room, member).collect();
     let probabilities = members.iter().filter_map(|member| member.churn_probability).collect();
     forecast.churn.freeze_percentiles(probabilities);

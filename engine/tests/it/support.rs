@@ -51,9 +51,8 @@ pub fn train_after(
     predecessor: Option<Predecessor<'_>>,
 ) -> Result<Trained, TrainError> {
     let population = Population::of(log, as_of);
-    let input =
-        Input { histories: log, everybody: &log, population: &population, as_of, predecessor };
-    training::train(&input, settings, &|_| {})
+    let input = Input { histories: log, population: &population, as_of, predecessor };
+    training::train(&input, Box::new(log), settings, &|_| {})
 }
 
 /// `n` customers who buy at their own rates for up to two years from 2020-01-01, and sometimes stop.
