@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "proto/habitus/v1/types.proto",
     "proto/habitus/v1/prediction_service.proto",
     "proto/habitus/v1/segment_service.proto",
     "proto/habitus/v1/model_service.proto",
+    "proto/habitus/v1/customer_service.proto",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write this way")]

@@ -1,0 +1,124 @@
+//! Records on their way into the store.
+
+use super::About;
+use super::line::{self, Tail};
+use habitus_engine::domain::{RawEvent, Timestamp};
+use std::ops::Range;
+
+/// Records of any customers, in the order in which they came. Lines lie end to end, so that a batch
+/// of a million costs a few allocations.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<Record>,
+    abouts: Vec<About>,
+}
+
+#[derive(Debug, Clone)]
+struct Record {
+    customer: Range<usize>,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Line { line: Range<usize>, at: Timestamp },
+    About(usize),
+}
+
+/// One record of a batch as the store sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'b> {
+    /// A chunk of one line, and when it was.
+    Line(&'b [u8], Timestamp),
+    About(&'b About),
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is kept.
+    Accepted,
+    /// A line with its event id is there already. One that says the same is not kept twice; one that
+    /// says something else is kept, and the history step goes by the earliest.
+    Duplicate,
+    /// The customer was erased, and stays so.
+    Erased,
+}
+
+impl Batch {
+    /// Takes a line of a customer, whose rules found it to be of `at`.
+    pub fn line(&mut self, customer: &str, raw: &RawEvent<'_>, at: Timestamp) {
+        let customer = self.text(customer);
+        let start = self.bytes.len();
+        line::append(&mut self.bytes, &mut Tail::default(), raw);
+        let line = start..self.bytes.len();
+        self.records.push(Record { customer, what: What::Line { line, at } });
+    }
+
+    /// Takes what is told of a customer besides events.
+    pub fn about(&mut self, customer: &str, about: About) {
+        let customer = self.text(customer);
+        self.records.push(Record { customer, what: What::About(self.abouts.len()) });
+        self.abouts.push(about);
+    }
+
+    /// Takes the records of another batch behind its own.
+    pub fn extend(&mut self, other: Batch) {
+        let (shift, abouts) = (self.bytes.len(), self.abouts.len());
+        let moved = |range: Range<usize>| range.start + shift..range.end + shift;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.records.extend(other.records.into_iter().map(|record| Record {
+            customer: moved(record.customer),
+            what: match record.what {
+                What::Line { line, at } => What::Line { line: moved(line), at },
+                What::About(index) => What::About(index + abouts),
+            },
+        }));
+        self.abouts.extend(other.abouts);
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Lets go of all records, but not of the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.abouts.clear();
+    }
+
+    /// The records' numbers by customer, those of a customer in the order in which they came.
+    pub(super) fn by_customer(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.records.len()).collect();
+        order.sort_unstable_by(|&a, &b| self.customer(a).cmp(self.customer(b)).then(a.cmp(&b)));
+        order
+    }
+
+    /// Whom a record is of.
+    pub(super) fn customer(&self, record: usize) -> &str {
+        let range = self.records[record].customer.clone();
+        // It was a text when it was put there.
+        std::str::from_utf8(&self.bytes[range]).unwrap_or_default()
+    }
+
+    pub(super) fn record(&self, record: usize) -> Seen<'_> {
+        match &self.records[record].what {
+            What::Line { line, at } => Seen::Line(&self.bytes[line.clone()], *at),
+            What::About(index) => Seen::About(&self.abouts[*index]),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(text.as_bytes());
+        start..self.bytes.len()
+    }
+}

@@ -1,0 +1,372 @@
+//! What an operator asks of a store: who is erased, what it takes, whether it is whole, and that it
+//! be written anew without what is gone.
+
+use super::head::{CHUNK_BYTES, Head, chunk_record, unsealed};
+use super::line::{self, Lines, Tail};
+use super::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
+use super::{FILE, SourceProgress, Store, StoreError, begin, damaged_record, finish, open};
+use super::{tombstone, with_tables};
+use habitus_engine::domain::{RawEvent, RawValue, Timestamp};
+use redb::{
+    ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
+};
+use serde::Serialize;
+use std::fs;
+
+/// Records written in one transaction while a store is written anew.
+const CUSTOMERS_AT_ONCE: usize = 100_000;
+
+/// A local clock is at most so far ahead of UTC or behind it.
+const MOST_OFFSET_MS: i64 = 15 * 3_600_000;
+
+/// What was erased of a customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Erased {
+    /// Whether the store knew the customer. A tombstone stands in either case.
+    pub was_known: bool,
+    pub n_lines: u64,
+    /// Whether anything was told of the customer besides events.
+    pub had_attributes: bool,
+    /// The store's sequence before the customer's first record.
+    pub first_sequence: Option<u64>,
+    /// The store's sequence at the erasure.
+    pub sequence: u64,
+}
+
+/// What a store takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    pub format: u64,
+    pub sequence: u64,
+    pub customers: u64,
+    pub lines: u64,
+    pub erased_customers: u64,
+    /// The newest instant of a line.
+    pub newest: Option<String>,
+    pub kept_from: Option<String>,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the records in it.
+    pub stored_bytes: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    pub customers: u64,
+    pub lines: u64,
+    /// What is wrong, each with its customer; empty of a store that is whole.
+    pub faults: Vec<String>,
+}
+
+/// Faults that are told, at most.
+const MOST_FAULTS: usize = 100;
+
+impl Store {
+    /// Removes all that is known of a customer, and keeps their records out from now on. Pages that
+    /// held them are free, and written over when they are needed; [`Store::compact`] leaves none.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is removed then.
+    pub fn erase(&self, customer: &str, at: Timestamp) -> Result<Erased, StoreError> {
+        let transaction = self.begin()?;
+        let erased = {
+            let mut heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
+            let mut more = transaction.open_table(MORE).map_err(StoreError::of)?;
+            let mut table = transaction.open_table(META).map_err(StoreError::of)?;
+            let mut meta = read_meta(&table)?;
+            let mut erased = Erased {
+                was_known: false,
+                n_lines: 0,
+                had_attributes: false,
+                first_sequence: None,
+                sequence: meta.sequence,
+            };
+            let record = heads.remove(customer).map_err(StoreError::of)?;
+            let record = record.map(|record| record.value().to_vec());
+            if let Some(record) = record {
+                let head = Head::take(&record).ok_or_else(|| damaged_record(customer))?;
+                erased.was_known = true;
+                erased.had_attributes = head.about.is_some();
+                erased.first_sequence = Some(head.first_sequence);
+                erased.n_lines = n_lines(customer, head.lines)?;
+                for number in 0..head.n_more {
+                    let chunk = more.remove((customer, number)).map_err(StoreError::of)?;
+                    let lines = chunk.as_ref().and_then(|chunk| unsealed(chunk.value()));
+                    let lines = lines.ok_or_else(|| damaged_record(customer))?;
+                    erased.n_lines += n_lines(customer, lines)?;
+                }
+            }
+            meta.lines = meta.lines.saturating_sub(erased.n_lines);
+            meta.write(&mut table)?;
+            let mut tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
+            tombstones.insert(&tombstone(&self.salt, customer), at.0).map_err(StoreError::of)?;
+            erased
+        };
+        self.commit(transaction)?;
+        Ok(erased)
+    }
+
+    /// When a customer was erased; `None` of one who was not.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn erased_at(&self, customer: &str) -> Result<Option<Timestamp>, StoreError> {
+        let transaction = self.database.begin_read().map_err(StoreError::of)?;
+        let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
+        let found = tombstones.get(&tombstone(&self.salt, customer)).map_err(StoreError::of)?;
+        Ok(found.map(|at| Timestamp(at.value())))
+    }
+
+    /// What the store takes. It walks all pages.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        let snapshot = self.snapshot();
+        let path = self.directory.join(FILE);
+        let file = fs::metadata(&path).map_err(|source| StoreError::Io { path, source })?;
+        let transaction = self.database.begin_read().map_err(StoreError::of)?;
+        let table = |definition| transaction.open_table(definition).map_err(StoreError::of);
+        let stored = table(HEADS)?.stats().map_err(StoreError::of)?.stored_bytes();
+        let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+        let more = more.stats().map_err(StoreError::of)?.stored_bytes();
+        let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
+        let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
+        Ok(Stats {
+            format: meta.format,
+            sequence: snapshot.sequence(),
+            customers: snapshot.n_customers(),
+            lines: snapshot.n_lines(),
+            erased_customers: tombstones.len().map_err(StoreError::of)?,
+            newest: snapshot.newest().map(|at| at.to_string()),
+            kept_from: snapshot.kept_from().map(|at| at.to_string()),
+            file_bytes: file.len(),
+            stored_bytes: stored + more,
+        })
+    }
+
+    /// Reads everything, page by page and record by record.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read at all.
+    pub fn check(&mut self) -> Result<Checked, StoreError> {
+        let mut faults = Vec::new();
+        // Whoever still held a snapshot would keep the database from being checked.
+        if !self.database.check_integrity().map_err(StoreError::of)? {
+            faults.push("pages of the file were not whole and have been mended".to_owned());
+        }
+        let transaction = self.database.begin_read().map_err(StoreError::of)?;
+        let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
+        let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+        let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
+        let (mut customers, mut lines, mut chunks) = (0, 0, 0);
+        for entry in heads.iter().map_err(StoreError::of)? {
+            let (customer, record) = entry.map_err(StoreError::of)?;
+            let customer = customer.value();
+            customers += 1;
+            let mut count = || -> Result<(u64, u64), StoreError> {
+                let head = Head::take(record.value()).ok_or_else(|| damaged_record(customer))?;
+                let mut n = n_lines(customer, head.lines)?;
+                for number in 0..head.n_more {
+                    let chunk = more.get((customer, number)).map_err(StoreError::of)?;
+                    let bytes = chunk.as_ref().and_then(|chunk| unsealed(chunk.value()));
+                    n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
+                }
+                Ok((n, u64::from(head.n_more)))
+            };
+            match count() {
+                Ok((n, n_more)) => {
+                    lines += n;
+                    chunks += n_more;
+                }
+                Err(fault) if faults.len() < MOST_FAULTS => faults.push(fault.to_string()),
+                Err(_) => {}
+            }
+        }
+        if faults.is_empty() {
+            let n_more = more.len().map_err(StoreError::of)?;
+            if n_more != chunks {
+                faults.push(format!("there are {n_more} further chunks, {chunks} are known of"));
+            }
+            if lines != meta.lines {
+                faults.push(format!("there are {lines} lines, {} were counted", meta.lines));
+            }
+        }
+        Ok(Checked { customers, lines, faults })
+    }
+
+    /// Writes the store anew without free pages, and so without what was erased, and without lines
+    /// that are older than the retention at `now`. The old file is gone when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the old file stays as it was then.
+    pub fn compact(self, now: Timestamp) -> Result<Store, StoreError> {
+        let unfinished = format!("{FILE}.part");
+        let path = self.directory.join(&unfinished);
+        let _ = fs::remove_file(&path);
+        let database = open(&self.directory, &unfinished, &self.settings)?;
+        let kept_from = self.settings.retention_days.and_then(|_| self.kept_from(now));
+        let from = self.database.begin_read().map_err(StoreError::of)?;
+        let mut meta = read_meta(&from.open_table(META).map_err(StoreError::of)?)?;
+        let to = begin(&database)?;
+        with_tables(&to)?;
+        copy(&from, &to, NAMES)?;
+        copy(&from, &to, SOURCES)?;
+        copy(&from, &to, TOMBSTONES)?;
+        copy(&from, &to, SALT)?;
+        to.commit().map_err(StoreError::of)?;
+
+        let heads = from.open_table(HEADS).map_err(StoreError::of)?;
+        let more = from.open_table(MORE).map_err(StoreError::of)?;
+        meta.lines = 0;
+        meta.kept_from = kept_from.map(|at| at.0).max(meta.kept_from);
+        let mut entries = heads.iter().map_err(StoreError::of)?.peekable();
+        while entries.peek().is_some() {
+            let to = begin(&database)?;
+            let mut new = Rewritten::open(&to, kept_from)?;
+            for entry in entries.by_ref().take(CUSTOMERS_AT_ONCE) {
+                let (customer, record) = entry.map_err(StoreError::of)?;
+                meta.lines += new.customer(customer.value(), record.value(), &more)?;
+            }
+            drop(new);
+            to.commit().map_err(StoreError::of)?;
+        }
+        let to = begin(&database)?;
+        meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
+        to.commit().map_err(StoreError::of)?;
+        drop((entries, heads, more, from));
+        let (directory, settings) = (self.directory.clone(), self.settings.clone());
+        drop(database);
+        // The lock on the old file is held until the new one has its name.
+        finish(&directory, &unfinished)?;
+        drop(self);
+        Store::open(&directory, &settings)
+    }
+
+    /// All files that were taken, or are being taken.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn sources(&self) -> Result<Vec<SourceProgress>, StoreError> {
+        let transaction = self.database.begin_read().map_err(StoreError::of)?;
+        let sources = transaction.open_table(SOURCES).map_err(StoreError::of)?;
+        let entries = sources.iter().map_err(StoreError::of)?;
+        entries
+            .map(|entry| {
+                let (digest, progress) = entry.map_err(StoreError::of)?;
+                let ((rows, finished), digest) = (progress.value(), digest.value().to_owned());
+                Ok(SourceProgress { digest, rows, finished })
+            })
+            .collect()
+    }
+}
+
+/// The tables of the new file.
+struct Rewritten<'t> {
+    heads: Table<'t, &'static str, &'static [u8]>,
+    more: Table<'t, (&'static str, u32), &'static [u8]>,
+    kept_from: Option<Timestamp>,
+}
+
+impl<'t> Rewritten<'t> {
+    fn open(
+        transaction: &'t WriteTransaction,
+        kept_from: Option<Timestamp>,
+    ) -> Result<Rewritten<'t>, StoreError> {
+        Ok(Rewritten {
+            heads: transaction.open_table(HEADS).map_err(StoreError::of)?,
+            more: transaction.open_table(MORE).map_err(StoreError::of)?,
+            kept_from,
+        })
+    }
+
+    /// Writes a customer's records without what is too old, in full chunks, and says how many lines
+    /// are left. Who has none left, and of whom nothing else is known, is left out.
+    fn customer(
+        &mut self,
+        customer: &str,
+        record: &[u8],
+        more: &impl ReadableTable<(&'static str, u32), &'static [u8]>,
+    ) -> Result<u64, StoreError> {
+        let damaged = || damaged_record(customer);
+        let head = Head::take(record).ok_or_else(damaged)?;
+        let mut chunks: Vec<Vec<u8>> = vec![Vec::new()];
+        let (mut tail, mut n) = (Tail::default(), 0);
+        let mut add = |bytes: &[u8]| -> Result<(), StoreError> {
+            let mut lines = Lines::new(bytes, false);
+            while let Some(raw) = lines.next().map_err(|_| damaged())? {
+                if self.kept_from.is_some_and(|from| is_before(&raw, from)) {
+                    continue;
+                }
+                if chunks.last().is_none_or(|last| last.len() > CHUNK_BYTES) {
+                    chunks.push(Vec::new());
+                    tail = Tail::default();
+                }
+                if let Some(last) = chunks.last_mut() {
+                    line::append(last, &mut tail, &raw);
+                    n += 1;
+                }
+            }
+            Ok(())
+        };
+        add(head.lines)?;
+        for number in 0..head.n_more {
+            let chunk = more.get((customer, number)).map_err(StoreError::of)?;
+            let lines = chunk.as_ref().and_then(|chunk| unsealed(chunk.value()));
+            add(lines.ok_or_else(damaged)?)?;
+        }
+        if n == 0 && head.about.is_none() {
+            return Ok(0);
+        }
+        let (first, others) = chunks.split_first().ok_or_else(damaged)?;
+        let n_more = others.len() as u32;
+        let head = Head { n_more, lines: first, ..head };
+        self.heads.insert(customer, head.record().as_slice()).map_err(StoreError::of)?;
+        for (number, lines) in (0..).zip(others) {
+            let record = chunk_record(lines);
+            self.more.insert((customer, number), record.as_slice()).map_err(StoreError::of)?;
+        }
+        Ok(n)
+    }
+}
+
+/// Whether a line is older than an instant in every zone. One whose time only rules can read is not.
+fn is_before(raw: &RawEvent<'_>, instant: Timestamp) -> bool {
+    match raw.time {
+        Some(RawValue::Instant(ms)) => ms < instant.0,
+        Some(RawValue::Local(ms)) => ms.saturating_add(MOST_OFFSET_MS) < instant.0,
+        Some(RawValue::Date(day)) => {
+            (i64::from(day) + 1) * super::MS_PER_DAY + MOST_OFFSET_MS < instant.0
+        }
+        _ => false,
+    }
+}
+
+fn n_lines(customer: &str, bytes: &[u8]) -> Result<u64, StoreError> {
+    let mut lines = Lines::new(bytes, true);
+    let mut n = 0;
+    while lines.next().map_err(|_| damaged_record(customer))?.is_some() {
+        n += 1;
+    }
+    Ok(n)
+}
+
+fn read_meta(table: &impl ReadableTable<&'static str, i64>) -> Result<Meta, StoreError> {
+    Meta::read(table)?.ok_or_else(|| StoreError::damaged("it has no format"))
+}
+
+fn copy<K: redb::Key + 'static, V: redb::Value + 'static>(
+    from: &redb::ReadTransaction,
+    to: &WriteTransaction,
+    definition: TableDefinition<'static, K, V>,
+) -> Result<(), StoreError> {
+    let from = from.open_table(definition).map_err(StoreError::of)?;
+    let mut to = to.open_table(definition).map_err(StoreError::of)?;
+    for entry in from.iter().map_err(StoreError::of)? {
+        let (key, value) = entry.map_err(StoreError::of)?;
+        to.insert(key.value(), value.value()).map_err(StoreError::of)?;
+    }
+    Ok(())
+}

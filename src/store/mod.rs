@@ -1,0 +1,247 @@
+//! Durable histories of customers, in a directory of their own that one process at a time holds.
+//!
+//! Lines are kept as they came; the rules of a version make histories of them when they are read, by
+//! the same functions as rows of a file, so that any version can answer from any store. `line` is how
+//! a line is kept, `head` and `about` how a customer is, `tables` where; `batch` and `appending` are
+//! the way in, `snapshot` is the way out, `writer` commits for many callers at once, and
+//! `maintenance` is what an operator asks for. redb keeps the tables, and no other room knows it.
+//!
+//! What is absent: a clock (the caller passes the time), rules of its own, and answers.
+
+mod about;
+mod appending;
+mod batch;
+mod error;
+mod head;
+mod line;
+mod maintenance;
+mod snapshot;
+mod tables;
+mod writer;
+
+pub use about::About;
+pub use batch::{Batch, Outcome};
+pub use error::{FORMAT, MAX_ID_BYTES, StoreError};
+pub use maintenance::{Checked, Erased, Stats};
+pub use snapshot::{Kept, Snapshot};
+pub use writer::Writer;
+
+use self::appending::Appending;
+use self::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
+use arc_swap::ArcSwap;
+use habitus_engine::domain::Timestamp;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, WriteTransaction};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file in the store's directory.
+const FILE: &str = "store.redb";
+
+const MS_PER_DAY: i64 = 86_400_000;
+
+/// How a store is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of pages kept in memory.
+    pub cache_bytes: usize,
+    /// How long events are kept; for good where left out.
+    pub retention_days: Option<u32>,
+}
+
+/// How far a file was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProgress {
+    /// SHA-256 of the file, hex.
+    pub digest: String,
+    /// Rows that were looked at, in the order of the file.
+    pub rows: u64,
+    pub finished: bool,
+}
+
+/// A store that is open. Readers take [`Store::snapshot`]; writers wait for each other.
+pub struct Store {
+    directory: PathBuf,
+    settings: Settings,
+    database: Database,
+    current: ArcSwap<Snapshot>,
+    salt: [u8; 32],
+}
+
+impl Store {
+    /// Opens the store in a directory. Not all of it is read: how long it takes does not depend on
+    /// its size.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::InUse`], [`StoreError::Format`], and faults of the
+    /// disk.
+    pub fn open(directory: &Path, settings: &Settings) -> Result<Store, StoreError> {
+        if !directory.join(FILE).is_file() {
+            return Err(StoreError::Missing { directory: directory.to_owned() });
+        }
+        let database = open(directory, FILE, settings)?;
+        let transaction = database.begin_read().map_err(StoreError::of)?;
+        let meta = Meta::read(&transaction.open_table(META).map_err(StoreError::of)?)?;
+        match meta {
+            None => return Err(StoreError::damaged("it has no format")),
+            Some(Meta { format, .. }) if format > FORMAT => {
+                let directory = directory.to_owned();
+                return Err(StoreError::Format { directory, found: format });
+            }
+            Some(_) => {}
+        }
+        let salt = transaction.open_table(SALT).map_err(StoreError::of)?;
+        let salt = salt.get(()).map_err(StoreError::of)?;
+        let salt = *salt.ok_or_else(|| StoreError::damaged("it has no salt"))?.value();
+        let current = ArcSwap::from_pointee(Snapshot::of(&database, None)?);
+        let (directory, settings) = (directory.to_owned(), settings.clone());
+        drop(transaction);
+        Ok(Store { directory, settings, database, current, salt })
+    }
+
+    /// The same, making an empty store where there is none.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_or_create(directory: &Path, settings: &Settings) -> Result<Store, StoreError> {
+        if !directory.join(FILE).is_file() {
+            create(directory, settings)?;
+        }
+        Store::open(directory, settings)
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What is durable now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// The instant from which on answers can be given at `now`: events before it may be gone, or are
+    /// beyond what is to be kept.
+    pub fn kept_from(&self, now: Timestamp) -> Option<Timestamp> {
+        let days = self.settings.retention_days.map(i64::from);
+        let retained = days.map(|days| Timestamp(now.0.saturating_sub(days * MS_PER_DAY)));
+        self.current.load().kept_from().max(retained)
+    }
+
+    /// Keeps the records of a batch in one commit, and how far their file was taken. When this
+    /// returns they are durable. Tells what became of each, in their order.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the batch is kept then.
+    pub fn append(
+        &self,
+        batch: &Batch,
+        source: Option<&SourceProgress>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let transaction = self.begin()?;
+        let mut outcomes = vec![Outcome::Accepted; batch.len()];
+        let mut appending = Appending::open(&transaction, self.salt)?;
+        let order = batch.by_customer();
+        for records in order.chunk_by(|&a, &b| batch.customer(a) == batch.customer(b)) {
+            appending.customer(batch, records, &mut outcomes)?;
+        }
+        appending.finish(&transaction, source)?;
+        self.commit(transaction)?;
+        Ok(outcomes)
+    }
+
+    /// How far a file was taken; `None` where it never was.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn source(&self, digest: &str) -> Result<Option<SourceProgress>, StoreError> {
+        let transaction = self.database.begin_read().map_err(StoreError::of)?;
+        let sources = transaction.open_table(SOURCES).map_err(StoreError::of)?;
+        let found = sources.get(digest).map_err(StoreError::of)?;
+        Ok(found.map(|found| {
+            let (rows, finished) = found.value();
+            SourceProgress { digest: digest.to_owned(), rows, finished }
+        }))
+    }
+
+    /// A transaction after which the store opens at once, even where the process is killed.
+    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        begin(&self.database)
+    }
+
+    /// Makes a transaction durable and shows it to readers.
+    fn commit(&self, transaction: WriteTransaction) -> Result<(), StoreError> {
+        transaction.commit().map_err(StoreError::of)?;
+        let before = self.current.load();
+        let after = Snapshot::of(&self.database, Some(&before))?;
+        self.current.store(Arc::new(after));
+        Ok(())
+    }
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
+    let mut transaction = database.begin_write().map_err(StoreError::of)?;
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// Opens a database file of a store's directory.
+fn open(directory: &Path, file: &str, settings: &Settings) -> Result<Database, StoreError> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(settings.cache_bytes);
+    builder.create(directory.join(file)).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            StoreError::InUse { directory: directory.to_owned() }
+        }
+        error => StoreError::of(error),
+    })
+}
+
+/// Makes an empty store. It appears under its name when it is whole.
+fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { path: directory.to_owned(), source };
+    fs::create_dir_all(directory).map_err(failed)?;
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(|error| failed(error.into()))?;
+    let meta = Meta { format: FORMAT, sequence: 0, lines: 0, newest: None, kept_from: None };
+    let unfinished = format!("{FILE}.part");
+    let _ = fs::remove_file(directory.join(&unfinished));
+    let database = open(directory, &unfinished, settings)?;
+    let transaction = begin(&database)?;
+    with_tables(&transaction)?;
+    meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
+    transaction.open_table(SALT).map_err(StoreError::of)?.insert((), &salt).map_err(StoreError::of)?;
+    transaction.commit().map_err(StoreError::of)?;
+    drop(database);
+    finish(directory, &unfinished)
+}
+
+/// Makes all tables, so that readers find them.
+fn with_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(HEADS).map_err(StoreError::of)?;
+    transaction.open_table(MORE).map_err(StoreError::of)?;
+    transaction.open_table(NAMES).map_err(StoreError::of)?;
+    transaction.open_table(SOURCES).map_err(StoreError::of)?;
+    transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
+    Ok(())
+}
+
+/// Gives a database file its name, for good.
+fn finish(directory: &Path, unfinished: &str) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { path: directory.to_owned(), source };
+    fs::rename(directory.join(unfinished), directory.join(FILE)).map_err(failed)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// What stands for an erased customer's id.
+fn tombstone(salt: &[u8; 32], customer: &str) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(salt);
+    hasher.update(customer.as_bytes());
+    hasher.finalize().into()
+}
+
+fn damaged_record(customer: &str) -> StoreError {
+    StoreError::damaged(format!("the record of customer `{customer}` is not what was written"))
+}

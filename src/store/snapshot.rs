@@ -1,0 +1,210 @@
+//! What the store holds at one moment, for any number of readers.
+
+use super::about::About;
+use super::head::{Head, unsealed};
+use super::line::Lines;
+use super::tables::{HEADS, META, MORE, Meta, NAMES};
+use super::{StoreError, damaged_record};
+use habitus_engine::domain::{
+    Attributes, CustomerId, Event, EventRules, History, RawEvent, RawValue, Timestamp,
+};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What the store held when it was taken. It does not change, and no writer waits for it.
+pub struct Snapshot {
+    heads: ReadOnlyTable<&'static str, &'static [u8]>,
+    more: ReadOnlyTable<(&'static str, u32), &'static [u8]>,
+    names: Arc<[String]>,
+    meta: Meta,
+    n_customers: u64,
+}
+
+impl Snapshot {
+    /// What is durable now. Names that `before` knew are taken from there.
+    pub(super) fn of(
+        database: &Database,
+        before: Option<&Snapshot>,
+    ) -> Result<Snapshot, StoreError> {
+        let transaction = database.begin_read().map_err(StoreError::of)?;
+        let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
+        let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+        let meta = transaction.open_table(META).map_err(StoreError::of)?;
+        let meta = Meta::read(&meta)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
+        let table = transaction.open_table(NAMES).map_err(StoreError::of)?;
+        let n_names = table.len().map_err(StoreError::of)?;
+        let known = before.filter(|before| before.names.len() as u64 == n_names);
+        let names = match known {
+            Some(before) => Arc::clone(&before.names),
+            None => names(&table)?.into(),
+        };
+        let n_customers = heads.len().map_err(StoreError::of)?;
+        Ok(Snapshot { heads, more, names, meta, n_customers })
+    }
+
+    /// How many records had been accepted. Answers from snapshots of one sequence are the same.
+    pub fn sequence(&self) -> u64 {
+        self.meta.sequence
+    }
+
+    /// How many customers it knows.
+    pub fn n_customers(&self) -> u64 {
+        self.n_customers
+    }
+
+    /// How many lines it holds.
+    pub fn n_lines(&self) -> u64 {
+        self.meta.lines
+    }
+
+    /// The newest instant of a line.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.meta.newest.map(Timestamp)
+    }
+
+    /// Events before this instant may be gone, so that nothing can be said of earlier ones.
+    pub fn kept_from(&self) -> Option<Timestamp> {
+        self.meta.kept_from.map(Timestamp)
+    }
+
+    /// The history of a customer under these rules; `None` of somebody who is not here. What the
+    /// rules cannot read is not part of it, as it would not be of a log.
+    ///
+    /// # Errors
+    /// [`StoreError`] where what was kept cannot be read.
+    pub fn history(
+        &self,
+        customer: &str,
+        rules: &EventRules,
+    ) -> Result<Option<History>, StoreError> {
+        match self.heads.get(customer).map_err(StoreError::of)? {
+            Some(record) => self.shaped(customer, record.value(), rules).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `n` histories of the customers after this id, in the order of ids.
+    ///
+    /// # Errors
+    /// [`StoreError`] where what was kept cannot be read.
+    pub fn page(
+        &self,
+        after: Option<&str>,
+        n: usize,
+        rules: &EventRules,
+    ) -> Result<Vec<History>, StoreError> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.heads.range::<&str>((start, Bound::Unbounded)).map_err(StoreError::of)?;
+        range
+            .take(n)
+            .map(|entry| {
+                let (customer, record) = entry.map_err(StoreError::of)?;
+                self.shaped(customer.value(), record.value(), rules)
+            })
+            .collect()
+    }
+
+    /// Shows every line as it came, customer by customer in the order of ids, and what is told of
+    /// each customer besides.
+    ///
+    /// # Errors
+    /// [`StoreError`] where what was kept cannot be read, and the first error of `see`.
+    pub fn each<E: From<StoreError>>(
+        &self,
+        mut see: impl FnMut(&str, Kept<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let range = self.heads.range::<&str>(..).map_err(StoreError::of)?;
+        for entry in range {
+            let (customer, record) = entry.map_err(StoreError::of)?;
+            let (customer, record) = (customer.value(), record.value());
+            let head = Head::take(record).ok_or_else(|| damaged_record(customer))?;
+            if let Some(about) = head.about {
+                let about = About::take(about, &self.names);
+                see(customer, Kept::About(&about.ok_or_else(|| damaged_record(customer))?))?;
+            }
+            self.lines(customer, &head, false, &mut |raw| see(customer, Kept::Line(raw)))?;
+        }
+        Ok(())
+    }
+
+    fn shaped(
+        &self,
+        customer: &str,
+        record: &[u8],
+        rules: &EventRules,
+    ) -> Result<History, StoreError> {
+        let head = Head::take(record).ok_or_else(|| damaged_record(customer))?;
+        let about: Option<Attributes> = match head.about {
+            None => None,
+            Some(about) => {
+                let attributes = About::attributes(about, &self.names);
+                Some(attributes.ok_or_else(|| damaged_record(customer))?)
+            }
+        };
+        let mut events: Vec<Event> = Vec::new();
+        // Nothing is later than this clock: an as-of will do what a batch's clock does.
+        let now = Timestamp(i64::MAX);
+        self.lines(customer, &head, rules.time_format.is_none(), &mut |raw| {
+            let raw = RawEvent { customer: Some(RawValue::Text(customer)), ..*raw };
+            if let Ok(accepted) = rules.read(&raw, now) {
+                events.push(accepted.event);
+            }
+            Ok::<(), StoreError>(())
+        })?;
+        let shaped = rules.shape(CustomerId::new(customer), events);
+        Ok(shaped.history.with_attributes(about))
+    }
+
+    fn lines<E: From<StoreError>>(
+        &self,
+        customer: &str,
+        head: &Head<'_>,
+        plain_times: bool,
+        see: &mut impl FnMut(&RawEvent<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each_line(customer, head.lines, plain_times, see)?;
+        for number in 0..head.n_more {
+            let record = self.more.get((customer, number)).map_err(StoreError::of)?;
+            let record = record.ok_or_else(|| damaged_record(customer))?;
+            let lines = unsealed(record.value()).ok_or_else(|| damaged_record(customer))?;
+            each_line(customer, lines, plain_times, see)?;
+        }
+        Ok(())
+    }
+}
+
+/// Something that the store keeps of a customer.
+#[derive(Debug, Clone, Copy)]
+pub enum Kept<'a> {
+    Line(&'a RawEvent<'a>),
+    About(&'a About),
+}
+
+fn each_line<E: From<StoreError>>(
+    customer: &str,
+    bytes: &[u8],
+    plain_times: bool,
+    see: &mut impl FnMut(&RawEvent<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut lines = Lines::new(bytes, plain_times);
+    while let Some(raw) = lines.next().map_err(|_| damaged_record(customer))? {
+        see(&raw)?;
+    }
+    Ok(())
+}
+
+/// The names of attributes in the order of their numbers.
+pub(super) fn names(
+    table: &impl ReadableTable<u32, &'static str>,
+) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    for entry in table.iter().map_err(StoreError::of)? {
+        let (number, name) = entry.map_err(StoreError::of)?;
+        if number.value() as usize != names.len() {
+            return Err(StoreError::damaged("a name of an attribute is missing"));
+        }
+        names.push(name.value().to_owned());
+    }
+    Ok(names)
+}

@@ -1,0 +1,76 @@
+//! The tables of the database, and the numbers kept beside them.
+
+use super::StoreError;
+use redb::{ReadableTable, Table, TableDefinition};
+
+/// Customer id to what is known of the customer, with the first lines ([`super::head`]).
+pub const HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("heads");
+
+/// Customer id and number to a further chunk of lines.
+pub const MORE: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("more");
+
+/// Names of attributes by number.
+pub const NAMES: TableDefinition<u32, &str> = TableDefinition::new("names");
+
+/// Digest of an ingested file to how far it was taken.
+pub const SOURCES: TableDefinition<&str, (u64, bool)> = TableDefinition::new("sources");
+
+/// Salted hash of an erased customer's id to when that was, in UTC milliseconds.
+pub const TOMBSTONES: TableDefinition<&[u8; 32], i64> = TableDefinition::new("tombstones");
+
+/// Numbers by name.
+pub const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
+
+/// What makes hashes of ids useless to those who have only the store's tombstones.
+pub const SALT: TableDefinition<(), &[u8; 32]> = TableDefinition::new("salt");
+
+/// The numbers of [`META`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    pub format: u64,
+    /// Records accepted so far, erased ones included.
+    pub sequence: u64,
+    /// Lines that are there.
+    pub lines: u64,
+    /// The newest instant of a line, in UTC milliseconds.
+    pub newest: Option<i64>,
+    /// Events before it may be gone.
+    pub kept_from: Option<i64>,
+}
+
+impl Meta {
+    /// Reads the numbers; `None` where there is no format, and so no store.
+    pub fn read(table: &impl ReadableTable<&'static str, i64>) -> Result<Option<Meta>, StoreError> {
+        let number = |name: &str| -> Result<Option<i64>, StoreError> {
+            Ok(table.get(name).map_err(StoreError::of)?.map(|value| value.value()))
+        };
+        let count = |name: &str| -> Result<u64, StoreError> {
+            let value = number(name)?.unwrap_or(0);
+            u64::try_from(value).map_err(|_| StoreError::damaged(format!("`{name}` is negative")))
+        };
+        if number("format")?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Meta {
+            format: count("format")?,
+            sequence: count("sequence")?,
+            lines: count("lines")?,
+            newest: number("newest")?,
+            kept_from: number("kept_from")?,
+        }))
+    }
+
+    /// Writes the numbers.
+    pub fn write(&self, table: &mut Table<'_, &'static str, i64>) -> Result<(), StoreError> {
+        let counts = [("format", self.format), ("sequence", self.sequence), ("lines", self.lines)];
+        for (name, value) in counts {
+            table.insert(name, value as i64).map_err(StoreError::of)?;
+        }
+        for (name, value) in [("newest", self.newest), ("kept_from", self.kept_from)] {
+            if let Some(value) = value {
+                table.insert(name, value).map_err(StoreError::of)?;
+            }
+        }
+        Ok(())
+    }
+}
