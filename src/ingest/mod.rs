@@ -3,7 +3,8 @@
 //! The way of a row: `source` finds the files and tells their formats, `stream` unpacks them,
 //! `csv_log`, `ndjson_log` and `parquet_log` read them record by record, `columns` finds the fields,
 //! `log` hands each row to the event rules, `partitions` keeps what they accept by customer, in
-//! memory or on disk, until it becomes histories, and `report` counts the rest.
+//! memory or on disk, until it becomes histories, and `report` counts the rest. Whoever wants rows as
+//! they came, in the order of their file, gets them from `rows`, by the same readers.
 //! A bad row is counted and never fatal; a file that is no log at all stops the run.
 //!
 //! `parquet_matrix` stands apart: it reads a file of numbers, which is no log, for the clustering of
@@ -28,6 +29,7 @@ mod parquet_log;
 mod parquet_matrix;
 mod partitions;
 mod report;
+mod rows;
 mod source;
 mod stream;
 
@@ -43,6 +45,7 @@ pub use partitions::N_PARTS;
 pub use report::{
     Account, Example, HistoryCounts, IngestReport, RowCounts, ShapeCounts, Validation,
 };
+pub use rows::{Row, customer_of, each_row};
 pub use source::{Source, sources};
 
 use self::customers::CustomerReading;
