@@ -35,7 +35,8 @@ mod stream;
 
 pub use columns::Columns;
 pub use customers::{
-    CustomerColumns, CustomerCounts, CustomerRejection, CustomerRepair, CustomersReport,
+    CustomerColumns, CustomerCounts, CustomerReading, CustomerRejection, CustomerRepair,
+    CustomersReport, each_customer,
 };
 pub use error::IngestError;
 pub use log::{Log, Part, Span};
@@ -48,7 +49,6 @@ pub use report::{
 pub use rows::{Row, customer_of, each_row};
 pub use source::{Source, sources};
 
-use self::customers::CustomerReading;
 use self::log::Collector;
 use self::partitions::{Partitions, Spill};
 use self::source::Format;
