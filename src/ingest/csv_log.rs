@@ -6,32 +6,30 @@
 //! would otherwise lose most of itself behind a single rejection.
 
 use super::columns::Layout;
-use super::log::Collector;
+use super::rows::RowVisitor;
 use super::stream::{self, BUFFER_BYTES};
 use super::{Columns, Example, IngestError, Source, excerpt};
 use csv::{ByteRecord, Position, ReaderBuilder};
 use std::io::{self, BufRead, BufReader};
 
-/// Reads one source into the collector.
+/// Shows the rows of one source, in their order.
 ///
 /// # Errors
-/// [`IngestError`] where the file cannot be read, is empty, or lacks a mapped column.
-pub(super) fn read(
+/// [`IngestError`] where the file cannot be read, is empty, or lacks a mapped column, and the first
+/// error of the visitor.
+pub(super) fn read<V: RowVisitor>(
     source: &Source,
     columns: &Columns,
-    collector: &mut Collector<'_>,
+    visitor: &mut V,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), IngestError> {
+) -> Result<(), V::Error> {
     records(
         source,
         progress,
         |header, file| columns.locate_in(header, file),
         |layout: &Layout, record, example| match layout.raw(record) {
-            Ok(raw) => collector.take(&raw, example).map(|()| true),
-            Err(rejection) => {
-                collector.reject(rejection, None, example);
-                Ok(false)
-            }
+            Ok(raw) => visitor.visit(Ok(&raw), example).map(|()| true),
+            Err(rejection) => visitor.visit(Err(rejection), example).map(|()| false),
         },
     )
 }
@@ -41,12 +39,12 @@ pub(super) fn read(
 ///
 /// # Errors
 /// [`IngestError`] where the file cannot be read or is empty, and the first error of the functions.
-pub(super) fn records<L>(
+pub(super) fn records<L, E: From<IngestError>>(
     source: &Source,
     progress: &mut dyn FnMut(u64),
     locate: impl FnOnce(&ByteRecord, &str) -> Result<L, IngestError>,
-    mut take: impl FnMut(&L, &ByteRecord, &dyn Fn() -> Example) -> Result<bool, IngestError>,
-) -> Result<(), IngestError> {
+    mut take: impl FnMut(&L, &ByteRecord, &dyn Fn() -> Example) -> Result<bool, E>,
+) -> Result<(), E> {
     let file = source.name();
     let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
     let mut input = BufReader::with_capacity(BUFFER_BYTES, stream::open(source, progress)?);
@@ -56,7 +54,7 @@ pub(super) fn records<L>(
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input);
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record).map_err(|error| failed(error.into()))? {
-        return Err(IngestError::Empty { file: file.clone() });
+        return Err(IngestError::Empty { file: file.clone() }.into());
     }
     let layout = locate(&record, &file)?;
     let mut open_quote = None;
@@ -79,7 +77,7 @@ pub(super) fn records<L>(
         }
     }
     if let Some((line, n_lines)) = open_quote {
-        return Err(IngestError::UnclosedQuote { file, line, n_lines });
+        return Err(IngestError::UnclosedQuote { file, line, n_lines }.into());
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::partitions::{Counts, N_PARTS, PartError, Partitions};
 use super::report::{Account, Example, HistoryCounts, IngestReport, RowCounts, Validation};
+use super::rows::{RowVisitor, customer_of};
 use super::{CustomersReport, IngestError, Memory, Reading};
 use habitus_engine::domain::{
     AsOf, Attributes, Day, Duplicates, EventRules, History, RawEvent, Rejection, Timestamp, Zone,
@@ -266,7 +267,7 @@ impl<'a> Collector<'a> {
     ///
     /// # Errors
     /// Where rows had to go to disk and could not.
-    pub(super) fn take(
+    fn take(
         &mut self,
         raw: &RawEvent<'_>,
         example: impl Fn() -> Example,
@@ -279,9 +280,9 @@ impl<'a> Collector<'a> {
                 }
                 let span = self.span.get_or_insert(Span { oldest: at, newest: at });
                 *span = Span { oldest: span.oldest.min(at), newest: span.newest.max(at) };
-                // Blanks around an id are an accident of the file, as around any other field.
                 let mut buffer = itoa::Buffer::new();
-                let customer = raw.customer.map(|id| id.text_in(&mut buffer)).unwrap_or_default();
+                // Who has no customer was rejected.
+                let customer = customer_of(raw, &mut buffer).unwrap_or_default();
                 let added = self.rows.add(&customer, &accepted.event);
                 added.map_err(|source| IngestError::Spill { source })?;
             }
@@ -291,7 +292,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Counts a row that cannot be taken, with its time where that can be read.
-    pub(super) fn reject(
+    fn reject(
         &mut self,
         rejection: Rejection,
         at: Option<Timestamp>,
@@ -345,6 +346,24 @@ impl<'a> Collector<'a> {
             return None;
         }
         self.rules.time(raw).ok().map(|time| time.at)
+    }
+}
+
+impl RowVisitor for Collector<'_> {
+    type Error = IngestError;
+
+    fn visit(
+        &mut self,
+        raw: Result<&RawEvent<'_>, Rejection>,
+        example: impl Fn() -> Example,
+    ) -> Result<(), IngestError> {
+        match raw {
+            Ok(raw) => self.take(raw, example),
+            Err(rejection) => {
+                self.reject(rejection, None, example);
+                Ok(())
+            }
+        }
     }
 }
 

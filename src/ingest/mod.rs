@@ -3,7 +3,8 @@
 //! The way of a row: `source` finds the files and tells their formats, `stream` unpacks them,
 //! `csv_log`, `ndjson_log` and `parquet_log` read them record by record, `columns` finds the fields,
 //! `log` hands each row to the event rules, `partitions` keeps what they accept by customer, in
-//! memory or on disk, until it becomes histories, and `report` counts the rest.
+//! memory or on disk, until it becomes histories, and `report` counts the rest. Whoever wants rows as
+//! they came, in the order of their file, gets them from `rows`, by the same readers.
 //! A bad row is counted and never fatal; a file that is no log at all stops the run.
 //!
 //! `parquet_matrix` stands apart: it reads a file of numbers, which is no log, for the clustering of
@@ -28,12 +29,14 @@ mod parquet_log;
 mod parquet_matrix;
 mod partitions;
 mod report;
+mod rows;
 mod source;
 mod stream;
 
 pub use columns::Columns;
 pub use customers::{
-    CustomerColumns, CustomerCounts, CustomerRejection, CustomerRepair, CustomersReport,
+    CustomerColumns, CustomerCounts, CustomerReading, CustomerRejection, CustomerRepair,
+    CustomersReport, each_customer,
 };
 pub use error::IngestError;
 pub use log::{Log, Part, Span};
@@ -43,9 +46,9 @@ pub use partitions::N_PARTS;
 pub use report::{
     Account, Example, HistoryCounts, IngestReport, RowCounts, ShapeCounts, Validation,
 };
+pub use rows::{Row, customer_of, each_row};
 pub use source::{Source, sources};
 
-use self::customers::CustomerReading;
 use self::log::Collector;
 use self::partitions::{Partitions, Spill};
 use self::source::Format;

@@ -3,7 +3,7 @@
 //! Numbers keep the digits they are written with. A line may lack a column; a file in which no line
 //! has one that every log needs is refused.
 
-use super::log::Collector;
+use super::rows::RowVisitor;
 use super::stream::{self, BUFFER_BYTES};
 use super::{Columns, Example, IngestError, Source, excerpt};
 use habitus_engine::domain::{RawValue as Field, Rejection};
@@ -38,28 +38,26 @@ pub(super) struct Wanted<'c> {
     pub(super) value: ReadValue,
 }
 
-/// Reads one source into the collector.
+/// Shows the rows of one source, in their order.
 ///
 /// # Errors
-/// [`IngestError`] where the file cannot be read, is empty, or lacks a column that every log needs.
-pub(super) fn read(
+/// [`IngestError`] where the file cannot be read, is empty, or lacks a column that every log needs,
+/// and the first error of the visitor.
+pub(super) fn read<V: RowVisitor>(
     source: &Source,
     columns: &Columns,
-    collector: &mut Collector<'_>,
+    visitor: &mut V,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), IngestError> {
+) -> Result<(), V::Error> {
     let (names, required) = (columns.names(), columns.required());
     let layout = columns.locate(&names, &source.name())?;
     let wanted = Wanted { names: &names, required: &required, value: text };
     lines(source, progress, &wanted, |texts, example| match texts {
         Ok(texts) => {
             let value = |place: usize| texts[place].as_deref().map(Field::Text);
-            collector.take(&layout.raw_of(value), example)
+            visitor.visit(Ok(&layout.raw_of(value)), example)
         }
-        Err(rejection) => {
-            collector.reject(rejection, None, example);
-            Ok(())
-        }
+        Err(rejection) => visitor.visit(Err(rejection), example),
     })
 }
 
@@ -69,14 +67,15 @@ pub(super) fn read(
 /// # Errors
 /// [`IngestError`] where the file cannot be read, is empty, or lacks a required column, and the
 /// first error of `take`.
-pub(super) fn lines<F>(
+pub(super) fn lines<F, E>(
     source: &Source,
     progress: &mut dyn FnMut(u64),
     wanted: &Wanted<'_>,
     mut take: F,
-) -> Result<(), IngestError>
+) -> Result<(), E>
 where
-    F: FnMut(Result<Texts<'_>, Rejection>, &dyn Fn() -> Example) -> Result<(), IngestError>,
+    F: FnMut(Result<Texts<'_>, Rejection>, &dyn Fn() -> Example) -> Result<(), E>,
+    E: From<IngestError>,
 {
     let file = source.name();
     let failed = |source: io::Error| IngestError::Io { file: file.clone(), source };
@@ -100,7 +99,7 @@ where
         take(texts(record, &mut keys, wanted.value), &example)?;
     }
     if is_empty {
-        return Err(IngestError::Empty { file });
+        return Err(IngestError::Empty { file }.into());
     }
     match keys.awaited.first() {
         None => Ok(()),
@@ -109,7 +108,8 @@ where
             field,
             column: column.to_owned(),
             present: keys.present.iter().map(|name| excerpt::printable(name)).collect(),
-        }),
+        }
+        .into()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! A Parquet log through polars, in windows of rows, so that memory holds the mapped columns of one
 //! window.
 
+use super::columns::Layout;
 use super::log::Collector;
 use super::parquet_cells::{Cells, is_readable};
+use super::rows::RowVisitor;
 use super::{Columns, Example, IngestError, excerpt};
 use csv::ByteRecord;
 use habitus_engine::domain::RawValue;
@@ -21,7 +23,8 @@ use std::sync::Arc;
 /// How many rows are decoded at once.
 pub(super) const WINDOW_ROWS: usize = 1 << 17;
 
-/// Reads one file into the collector.
+/// Reads one file into the collector, each window by a fork of it; what the forks collected is
+/// joined in the order of the rows.
 ///
 /// # Errors
 /// [`IngestError`] where the file cannot be read, is empty or no Parquet file, or lacks a mapped
@@ -32,35 +35,89 @@ pub(super) fn read(
     collector: &mut Collector<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), IngestError> {
-    let table = Table::open(path)?;
-    columns.locate(&table.names(), &table.file)?;
-    table.check(&columns.mapped(), is_readable)?;
-    let names = columns.names();
-    let layout = columns.locate(&names, &table.file)?;
+    let empty = collector.fork();
+    let collect = |rows: Rows<'_>| {
+        let mut fork = empty.fork();
+        rows.read(&mut fork).map(|()| fork)
+    };
+    OpenLog::open(path, columns)?.each_window(progress, collect, |fork| collector.join(fork))
+}
 
-    // A window is a file of its own to the reader, so several are read at once, each by a collector
-    // of its own; what they collected is joined in the order of the rows.
-    for several in table.windows.chunks(rayon::current_num_threads()) {
-        let forks: Vec<Collector<'_>> = several.iter().map(|_| collector.fork()).collect();
-        let read: Vec<Result<Collector<'_>, IngestError>> = several
-            .par_iter()
-            .zip(forks)
-            .map(|(window, mut fork)| {
-                let cells = table.cells(window, &names)?;
-                for index in 0..window.length {
-                    let raw = layout.raw_of(|place| cells[place].at(index));
-                    fork.take(&raw, || table.example(window, &cells, index))?;
-                }
-                Ok(fork)
-            })
-            .collect();
-        for fork in read {
-            collector.join(fork?)?;
-        }
-        progress(several.last().map_or(0, |window| table.bytes_through(window)));
+/// Shows the rows of one file, in their order and on this thread; windows are decoded on others.
+///
+/// # Errors
+/// As [`read`], and the first error of the visitor.
+pub(super) fn read_in_order<V: RowVisitor>(
+    path: &Path,
+    columns: &Columns,
+    visitor: &mut V,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), V::Error> {
+    OpenLog::open(path, columns)?.each_window(progress, Ok, |rows| rows.read(visitor))
+}
+
+/// A file whose mapped columns have been found and are readable.
+struct OpenLog {
+    table: Table,
+    /// The mapped columns, each once.
+    names: Vec<String>,
+    /// Where the fields stand among them.
+    layout: Layout,
+}
+
+impl OpenLog {
+    fn open(path: &Path, columns: &Columns) -> Result<OpenLog, IngestError> {
+        let table = Table::open(path)?;
+        columns.locate(&table.names(), &table.file)?;
+        table.check(&columns.mapped(), is_readable)?;
+        let names = columns.names();
+        let layout = columns.locate(&names, &table.file)?;
+        Ok(OpenLog { table, names, layout })
     }
-    progress(table.n_bytes);
-    Ok(())
+
+    /// Decodes windows, of which each is a file of its own to the reader, so that several are read
+    /// at once: `work` sees each on one of several threads, and `take` gets what came of it in the
+    /// order of the rows.
+    fn each_window<'t, T: Send, E: From<IngestError>>(
+        &'t self,
+        progress: &mut dyn FnMut(u64),
+        work: impl Fn(Rows<'t>) -> Result<T, IngestError> + Sync,
+        mut take: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let table = &self.table;
+        for several in table.windows.chunks(rayon::current_num_threads()) {
+            let decoded = |window: &'t Window| {
+                let cells = table.cells(window, &self.names)?;
+                work(Rows { table, layout: &self.layout, window, cells })
+            };
+            let done: Vec<Result<T, IngestError>> = several.par_iter().map(decoded).collect();
+            for result in done {
+                take(result?)?;
+            }
+            progress(several.last().map_or(0, |window| table.bytes_through(window)));
+        }
+        progress(table.n_bytes);
+        Ok(())
+    }
+}
+
+/// The rows of one window, decoded.
+struct Rows<'t> {
+    table: &'t Table,
+    layout: &'t Layout,
+    window: &'t Window,
+    cells: Vec<Cells>,
+}
+
+impl Rows<'_> {
+    /// Shows them in their order.
+    fn read<V: RowVisitor>(&self, visitor: &mut V) -> Result<(), V::Error> {
+        for index in 0..self.window.length {
+            let raw = self.layout.raw_of(|place| self.cells[place].at(index));
+            visitor.visit(Ok(&raw), || self.table.example(self.window, &self.cells, index))?;
+        }
+        Ok(())
+    }
 }
 
 /// A file that is open, and what it says of itself.

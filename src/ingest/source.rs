@@ -1,11 +1,12 @@
 //! Where logs come from: files named by patterns, or bytes already in memory.
 
 use super::IngestError;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// One log.
@@ -49,6 +50,24 @@ impl Source {
             }
             Source::Bytes { bytes, .. } => Some(bytes.len() as u64),
         }
+    }
+
+    /// The SHA-256 of its bytes as they are stored, packed or not, in hex: the same file under
+    /// another name is the same source, so that a reading that broke off can be continued.
+    ///
+    /// # Errors
+    /// [`IngestError::Io`] where it cannot be read, and where it is a pipe, of which nothing would
+    /// be left to be read afterwards.
+    pub fn digest(&self) -> Result<String, IngestError> {
+        let failed = |source: io::Error| IngestError::Io { file: self.name(), source };
+        if let Source::Path(path) = self
+            && !path.metadata().map_err(failed)?.is_file()
+        {
+            return Err(failed(io::Error::other("it is no ordinary file")));
+        }
+        let mut hash = Sha256::new();
+        io::copy(&mut self.open()?, &mut hash).map_err(failed)?;
+        Ok(format!("{:x}", hash.finalize()))
     }
 
     /// Its format by the name of the file, where an ending that names a compression is passed over.
@@ -199,6 +218,37 @@ mod tests {
         }
         let bytes = Source::Bytes { name: "log.ndjson.gz".into(), bytes: Cow::Borrowed(b"") };
         assert_eq!((bytes.format(), bytes.compression()), (Format::Csv, None));
+    }
+
+    #[test]
+    fn a_digest_is_of_the_bytes_alone() {
+        const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let directory = tempfile::tempdir().unwrap();
+        let of_file = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            Source::Path(path).digest().unwrap()
+        };
+        // A file that only looks packed is hashed as any other.
+        for name in ["a.csv", "b.ndjson.gz", "c.parquet"] {
+            assert_eq!(of_file(name, b"abc"), ABC, "{name}");
+        }
+        let bytes = Source::Bytes { name: "d.csv".into(), bytes: Cow::Borrowed(b"abc") };
+        assert_eq!(bytes.digest().unwrap(), ABC);
+        let long = vec![b'x'; 1 << 20];
+        let shorter = of_file("e.csv", &long[1..]);
+        assert_ne!(of_file("e.csv", &long), shorter);
+    }
+
+    #[test]
+    fn what_cannot_be_read_twice_has_no_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Source::Path(directory.path().to_owned());
+        let gone = Source::Path(directory.path().join("gone.csv"));
+        for source in [folder, gone] {
+            let name = source.name();
+            assert_eq!(source.digest().unwrap_err().to_string(), format!("cannot read `{name}`"));
+        }
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub use columns::CustomerColumns;
 pub use report::{CustomerCounts, CustomerRejection, CustomerRepair, CustomersReport};
 
 use self::rows::Collector;
-use super::source::Format;
 use super::{IngestError, Source, each_source};
 use habitus_engine::domain::{Attributes, EventRules, Timestamp};
 
@@ -45,13 +44,26 @@ pub fn read_customers(
     progress: &mut dyn FnMut(u64),
     take: &mut dyn FnMut(&str, Attributes) -> Result<(), IngestError>,
 ) -> Result<CustomersReport, IngestError> {
-    let names = reading.columns.attribute_names().into();
-    let mut collector = Collector { reading, names, report: CustomersReport::default(), take };
-    each_source(sources, progress, |source, progress| match source.format() {
-        Format::Csv => rows::read_csv(source, &mut collector, progress),
-        Format::Ndjson => rows::read_ndjson(source, &mut collector, progress),
-        Format::Parquet(path) => rows::read_parquet(path, &mut collector, progress),
-    })?;
+    let mut collector = Collector::new(reading, take);
+    each_source(sources, progress, |source, progress| collector.read(source, progress))?;
+    Ok(collector.report)
+}
+
+/// Shows every customer of one source whose row is readable, in the order of the rows; the report
+/// counts the others with them. A customer of several rows is shown several times. `progress` is
+/// that of [`each_row`](super::each_row).
+///
+/// # Errors
+/// [`IngestError`] where the file cannot be read, is empty, or lacks a mapped column, and the first
+/// error of `visit`.
+pub fn each_customer<E: From<IngestError>>(
+    source: &Source,
+    reading: &CustomerReading<'_>,
+    visit: &mut dyn FnMut(&str, Attributes) -> Result<(), E>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<CustomersReport, E> {
+    let mut collector = Collector::new(reading, visit);
+    collector.read(source, progress)?;
     Ok(collector.report)
 }
 
@@ -238,6 +250,47 @@ mod tests {
         assert_eq!(taken[0], taken[3]);
         assert!(taken.iter().all(|(_, a)| Arc::ptr_eq(a.names(), taken[0].1.names())));
         assert_eq!(told.last(), Some(&(2 * CSV.len() as u64)));
+    }
+
+    #[test]
+    fn one_source_shows_its_customers_in_order_and_counts_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("a.csv"), CSV).unwrap();
+        fs::write(path("a.ndjson.gz"), gzip(NDJSON.as_bytes())).unwrap();
+        let (columns, rules) = (columns(), rules());
+        let reading = CustomerReading { columns: &columns, rules: &rules, now: NOW };
+        let (expected, report) = read(&[csv(CSV.as_bytes())], &mut |_| ()).unwrap();
+        for name in ["a.csv", "a.ndjson.gz"] {
+            let source = Source::Path(path(name));
+            let (mut shown, mut told) = (Vec::new(), 0);
+            let visit = &mut |customer: &str, attributes| {
+                shown.push((customer.to_owned(), attributes));
+                Ok::<_, IngestError>(())
+            };
+            let found = each_customer(&source, &reading, visit, &mut |bytes| told = bytes).unwrap();
+            assert_eq!((&shown, &found.counts), (&expected, &report.counts), "{name}");
+            assert_eq!(Some(told), source.size(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_visitor_may_be_its_own() {
+        #[derive(Debug)]
+        struct Refused(String);
+        impl From<IngestError> for Refused {
+            fn from(error: IngestError) -> Refused {
+                Refused(error.to_string())
+            }
+        }
+        let (columns, rules) = (columns(), rules());
+        let reading = CustomerReading { columns: &columns, rules: &rules, now: NOW };
+        let visit =
+            &mut |customer: &str, _: Attributes| Err(Refused(format!("no room for {customer}")));
+        let mut refused =
+            |bytes: &[u8]| each_customer(&csv(bytes), &reading, visit, &mut |_| ()).unwrap_err().0;
+        assert_eq!(refused(CSV.as_bytes()), "no room for 1");
+        assert!(refused(b"").contains("is empty"));
     }
 
     #[test]

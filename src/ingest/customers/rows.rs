@@ -3,6 +3,7 @@
 use super::super::ndjson_log::Wanted;
 use super::super::parquet_cells::is_readable;
 use super::super::parquet_log::Table;
+use super::super::source::Format;
 use super::super::{Example, IngestError, Source, csv_log, ndjson_log};
 use super::columns::Layout;
 use super::{CustomerReading, CustomerRejection, CustomersReport, row};
@@ -13,22 +14,39 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Reads rows and hands on what comes of them, whatever file format they are from.
-pub(super) struct Collector<'a> {
-    pub(super) reading: &'a CustomerReading<'a>,
+pub(super) struct Collector<'a, E> {
+    reading: &'a CustomerReading<'a>,
     /// Of the attributes.
-    pub(super) names: Arc<[String]>,
+    names: Arc<[String]>,
     pub(super) report: CustomersReport,
-    pub(super) take: &'a mut dyn FnMut(&str, Attributes) -> Result<(), IngestError>,
+    take: &'a mut dyn FnMut(&str, Attributes) -> Result<(), E>,
 }
 
-impl Collector<'_> {
+impl<'a, E: From<IngestError>> Collector<'a, E> {
+    pub(super) fn new(
+        reading: &'a CustomerReading<'a>,
+        take: &'a mut dyn FnMut(&str, Attributes) -> Result<(), E>,
+    ) -> Collector<'a, E> {
+        let names = reading.columns.attribute_names().into();
+        Collector { reading, names, report: CustomersReport::default(), take }
+    }
+
+    /// Reads one source.
+    pub(super) fn read(&mut self, source: &Source, progress: &mut dyn FnMut(u64)) -> Result<(), E> {
+        match source.format() {
+            Format::Csv => read_csv(source, self, progress),
+            Format::Ndjson => read_ndjson(source, self, progress),
+            Format::Parquet(path) => read_parquet(path, self, progress),
+        }
+    }
+
     /// Takes one row, whose values are found by their places in the layout.
     fn take<'r>(
         &mut self,
         layout: &Layout,
         value: impl Fn(usize) -> Option<RawValue<'r>>,
         example: &dyn Fn() -> Example,
-    ) -> Result<(), IngestError> {
+    ) -> Result<(), E> {
         let row = match row::read(self.reading, &self.names, layout, value) {
             Ok(row) => row,
             Err(rejection) => {
@@ -43,11 +61,11 @@ impl Collector<'_> {
 }
 
 /// Reads a CSV file into the collector.
-pub(super) fn read_csv(
+fn read_csv<E: From<IngestError>>(
     source: &Source,
-    collector: &mut Collector<'_>,
+    collector: &mut Collector<'_, E>,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), IngestError> {
+) -> Result<(), E> {
     let columns = collector.reading.columns;
     csv_log::records(
         source,
@@ -64,11 +82,11 @@ pub(super) fn read_csv(
 }
 
 /// Reads a file of JSON objects into the collector.
-pub(super) fn read_ndjson(
+fn read_ndjson<E: From<IngestError>>(
     source: &Source,
-    collector: &mut Collector<'_>,
+    collector: &mut Collector<'_, E>,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), IngestError> {
+) -> Result<(), E> {
     let columns = collector.reading.columns;
     let (names, required) = (columns.names(), columns.required());
     let layout = columns.locate(&names, &source.name())?;
@@ -100,11 +118,11 @@ fn json_text(value: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
 
 /// Reads a Parquet file into the collector, one window after the other: a customers file is small
 /// beside its log.
-pub(super) fn read_parquet(
+fn read_parquet<E: From<IngestError>>(
     path: &Path,
-    collector: &mut Collector<'_>,
+    collector: &mut Collector<'_, E>,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), IngestError> {
+) -> Result<(), E> {
     let columns = collector.reading.columns;
     let table = Table::open(path)?;
     columns.locate(&table.names(), &table.file)?;
