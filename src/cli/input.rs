@@ -251,6 +251,15 @@ impl ModelChoice {
         Ok(registry.load(&name, &reference)?)
     }
 
+    /// The same, and the alias that meant the version where none was named by its own name. What the
+    /// alias means may change.
+    pub fn load_followed(&self, registry: &Registry) -> anyhow::Result<(Artefact, Option<String>)> {
+        let (name, reference) = self.named(registry)?;
+        let artefact = registry.load(&name, &reference)?;
+        let alias = (reference != artefact.manifest.version).then_some(reference);
+        Ok((artefact, alias))
+    }
+
     /// The model's name, and the version or alias that is meant.
     pub fn named(&self, registry: &Registry) -> anyhow::Result<(String, String)> {
         let Some(text) = &self.model else {

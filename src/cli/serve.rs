@@ -51,7 +51,7 @@ impl Serve {
         };
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let registry = Registry::open(&config.models);
-        let artefact = self.choice(&registry)?.load(&registry)?;
+        let (artefact, alias) = self.choice(&registry)?.load_followed(&registry)?;
         let customers = input::customers(&self.customers)?;
         let config_given = self.config.as_ref().map(|_| &config);
         let how = HowToRead::of(&artefact, config_given, customers.is_some())?;
@@ -68,7 +68,14 @@ impl Serve {
             keep_in: None,
         };
         let (histories, as_of) = self.histories(&input, &model, global)?;
-        let serving = Arc::new(Serving::new(registry, model, histories, as_of));
+        let mut serving = Serving::new(registry, model, histories, as_of);
+        if customers.is_some() {
+            serving = serving.knowing_customers();
+        }
+        if let Some(alias) = &alias {
+            serving = serving.following(alias);
+        }
+        let serving = Arc::new(serving);
         let runtime = runtime(global)?;
         runtime.block_on(async {
             let listener = bind(config.listen).await?;

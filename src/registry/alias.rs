@@ -57,6 +57,21 @@ impl Registry {
         Ok(aliases)
     }
 
+    /// The version that one alias means, if there is such an alias. A directory that is listed while
+    /// an alias in it is replaced may show it under neither its old file nor its new one; the file
+    /// itself is always there.
+    pub(super) fn pointed(&self, name: &str, alias: &str) -> Result<Option<String>, RegistryError> {
+        if alias == HISTORY || !super::is_plain_name(alias) {
+            return Ok(None);
+        }
+        let path = self.alias_path(name, alias);
+        match fs::read_to_string(&path) {
+            Ok(version) => Ok(Some(version.trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io(&path)(error)),
+        }
+    }
+
     /// Points an alias at a version, in one step. The production alias goes through the gate instead:
     /// [`Registry::promote`].
     ///

@@ -107,7 +107,7 @@ impl Registry {
             return Err(RegistryError::UnknownModel { name: name.to_owned() });
         }
         let known = |version: &String| versions.contains(version);
-        match self.aliases(name)?.remove(reference) {
+        match self.pointed(name, reference)? {
             Some(version) if known(&version) => Ok(version),
             Some(version) => Err(RegistryError::Damaged {
                 path: self.alias_path(name, reference),

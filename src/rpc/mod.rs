@@ -5,7 +5,7 @@
 //! that it asks for, the serving room answers, `convert` and `describe` put the answer into
 //! messages, and `status` puts errors into codes; `complete` does the same for the errors that
 //! tonic makes. `members` is the one answer that comes in several messages. `server` runs it all,
-//! with health and reflection.
+//! with health and reflection, and `follow` looks at the alias whose version is served.
 //!
 //! The generated types do not leave this room, except to clients. What is absent: any arithmetic on
 //! answers, and any decision that another caller of the serving room would have to make again.
@@ -15,6 +15,7 @@ mod complete;
 mod convert;
 mod describe;
 mod error;
+mod follow;
 mod lookup;
 mod members;
 mod model_service;

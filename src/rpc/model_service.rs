@@ -24,8 +24,9 @@ impl Models {
     ) -> Result<Vec<pb::ModelVersion>, RpcError> {
         let name = lookup::named(request.name);
         let serving = Arc::clone(&self.serving);
-        let versions = lookup::aside(move || serving.list(name.as_deref())).await??;
+        // Taken before the list is read, so that the list holds it.
         let served = self.serving.served();
+        let versions = lookup::aside(move || serving.list(name.as_deref())).await??;
         Ok(versions.into_iter().map(|version| describe::listed(version, &served)).collect())
     }
 
@@ -37,9 +38,11 @@ impl Models {
         let name = lookup::named(request.name);
         let version = lookup::named(request.version);
         let serving = Arc::clone(&self.serving);
-        let described =
-            lookup::aside(move || serving.describe(name.as_deref(), version.as_deref())).await??;
-        Ok(describe::described(described, &self.serving.served(), id.to_string()))
+        let served = self.serving.served();
+        let meant = Arc::clone(&served);
+        let describe = move || serving.describe(&meant, name.as_deref(), version.as_deref());
+        let described = lookup::aside(describe).await??;
+        Ok(describe::described(described, &served, id.to_string()))
     }
 
     async fn set(
@@ -57,13 +60,13 @@ impl Models {
         let set = move || -> Result<Pointed, ServingError> {
             let name = name.as_deref();
             let pointed = serving.set_alias(name, &alias, &version, force, clock::now())?;
-            let Pointed { name, alias, version } = &pointed;
+            let Pointed { name, alias, version, .. } = &pointed;
             tracing::info!(%request_id, %name, %alias, %version, force, "an alias was set");
             Ok(pointed)
         };
-        let Pointed { name, alias, version } = lookup::aside(set).await??;
+        let Pointed { name, alias, version, served } = lookup::aside(set).await??;
         Ok(pb::SetAliasResponse {
-            served_version: self.served_version(&name),
+            served_version: served,
             name,
             alias,
             version,
@@ -81,24 +84,18 @@ impl Models {
         let (serving, request_id) = (Arc::clone(&self.serving), id.to_string());
         let go_back = move || -> Result<Pointed, ServingError> {
             let pointed = serving.roll_back(name.as_deref(), alias.as_deref(), clock::now())?;
-            let Pointed { name, alias, version } = &pointed;
+            let Pointed { name, alias, version, .. } = &pointed;
             tracing::info!(%request_id, %name, %alias, %version, "an alias was rolled back");
             Ok(pointed)
         };
-        let Pointed { name, alias, version } = lookup::aside(go_back).await??;
+        let Pointed { name, alias, version, served } = lookup::aside(go_back).await??;
         Ok(pb::RollBackResponse {
-            served_version: self.served_version(&name),
+            served_version: served,
             name,
             alias,
             version,
             request_id: id.to_string(),
         })
-    }
-
-    /// The version that goes on answering, whatever an alias means now.
-    fn served_version(&self, name: &str) -> Option<String> {
-        let served = self.serving.served();
-        (served.name() == name).then(|| served.version().to_owned())
     }
 }
 

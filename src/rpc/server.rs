@@ -1,6 +1,7 @@
 //! The server: every service on one listener, until it is told to end.
 
 use super::complete::complete;
+use super::follow;
 use super::model_service::Models;
 use super::pb;
 use super::pb::model_service_server::{self, ModelServiceServer};
@@ -70,6 +71,8 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
+    // It ends with this call.
+    let _following = follow::start(&serving);
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let described = || {

@@ -82,6 +82,9 @@ fn told_of_serving(error: &ServingError) -> Told {
                 .with("asked", asked)
                 .with("served", served)
         }
+        ServingError::CustomersNeeded { .. } => {
+            Told::new(Code::FailedPrecondition, "CUSTOMERS_NEEDED", error.to_string())
+        }
         ServingError::Unanswerable { version, source } => told_of_scorer(source, version),
         ServingError::Registry(error) => told_of_registry(error),
     }

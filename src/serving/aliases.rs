@@ -1,5 +1,5 @@
-//! Aliases, changed through a running server, which goes on answering with the version that it
-//! started with.
+//! Aliases, changed through a running server, which serves what the alias that it follows means from
+//! then on.
 
 use super::{Serving, ServingError};
 use crate::registry::{PRODUCTION, RegistryError, is_plain_name};
@@ -9,17 +9,20 @@ use std::sync::{MutexGuard, PoisonError};
 /// The file beside the aliases that keeps their changes.
 const HISTORY: &str = "history.ndjson";
 
-/// An alias after a change, and the version that it means now.
+/// An alias after a change, the version that it means now, and the one that is served now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointed {
     pub name: String,
     pub alias: String,
     pub version: String,
+    /// Absent for a model that is not served.
+    pub served: Option<String>,
 }
 
 impl Serving {
     /// Points an alias at a version, of the served model where none is named. The production alias
-    /// goes through the gate, which `force` overrules. Waits for the disk.
+    /// goes through the gate, which `force` overrules. Where the server follows the alias, the
+    /// version is served as soon as this returns, unless it cannot be. Waits for the disk.
     ///
     /// # Errors
     /// [`ServingError::BadAlias`], and [`ServingError::Registry`] where the gate refuses too.
@@ -41,11 +44,11 @@ impl Serving {
         } else {
             self.registry.set_alias(name, alias, &version, at)?;
         }
-        Ok(Pointed { name: name.to_owned(), alias: alias.to_owned(), version })
+        Ok(self.pointed(name, alias, version))
     }
 
     /// Points an alias, `production` where none is named, at the version that it meant before the
-    /// last change. Waits for the disk.
+    /// last change. What is served follows as after [`Serving::set_alias`]. Waits for the disk.
     ///
     /// # Errors
     /// [`ServingError::BadAlias`], and [`ServingError::Registry`] where there is nothing to go back
@@ -68,7 +71,19 @@ impl Serving {
             return Err(error.into());
         }
         let version = self.registry.roll_back(name, alias, at)?;
-        Ok(Pointed { name: name.to_owned(), alias: alias.to_owned(), version })
+        Ok(self.pointed(name, alias, version))
+    }
+
+    /// What became of a change. It is looked at while no other change can be made, so that the
+    /// served version is told as this change left it.
+    fn pointed(&self, name: &str, alias: &str, version: String) -> Pointed {
+        if name == self.served().name() && self.follows() == Some(alias) {
+            // Whoever asked for the change wants it tried, also where it was refused before.
+            self.follow_again();
+        }
+        let served = self.served();
+        let served = (served.name() == name).then(|| served.version().to_owned());
+        Pointed { name: name.to_owned(), alias: alias.to_owned(), version, served }
     }
 
     /// A thread that panicked here left files that are whole, so its mark is passed over.

@@ -26,6 +26,8 @@ pub enum ServingError {
          `{asked}` there and `{served}` here"
     )]
     RulesDiffer { version: String, rule: &'static str, asked: String, served: String },
+    #[error("version `{version}` was trained with a customers file, and the server has none")]
+    CustomersNeeded { version: String },
     #[error("version `{version}` cannot answer")]
     Unanswerable { version: String, source: ScorerError },
     #[error(transparent)]

@@ -1,6 +1,9 @@
 //! What a running server knows: the version that it answers with, a few others that were asked for,
 //! and the histories of a log in memory.
 //!
+//! The version that it answers with may be swapped at any moment (`follow`), so whoever answers takes
+//! it once and passes it on.
+//!
 //! Everything here is plain Rust that may be called from any thread. What waits for a disk says so;
 //! the caller keeps it off the threads that hold connections. The scorer alone makes numbers.
 //!
@@ -8,6 +11,7 @@
 
 mod aliases;
 mod error;
+mod follow;
 mod members;
 mod model;
 mod recent;
@@ -15,6 +19,7 @@ mod state;
 
 pub use aliases::Pointed;
 pub use error::ServingError;
+pub use follow::Followed;
 pub use members::Member;
 pub use model::LoadedModel;
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};

@@ -31,6 +31,12 @@ impl LoadedModel {
         &self.scorer.version().rules
     }
 
+    /// Whether it was trained with a customers file. Asked without one it would answer about people
+    /// who opted out, and about nobody's attributes.
+    pub fn needs_customers(&self) -> bool {
+        self.manifest.account.customers.is_some()
+    }
+
     /// The segments, in the order of their clusters.
     pub fn segments(&self) -> &[Segment] {
         &self.scorer.version().segment.catalogue

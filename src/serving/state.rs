@@ -1,9 +1,11 @@
 //! The state of a server, and the questions that it answers.
 
+use super::follow::Obstacle;
 use super::recent::Recent;
 use super::{LoadedModel, ServingError};
 use crate::registry::{GateRecord, Manifest, PRODUCTION, Registry, Versions, pointing_at};
-use habitus_engine::domain::{AsOf, CustomerId, History, Prediction, Timestamp};
+use arc_swap::ArcSwap;
+use habitus_engine::domain::{AsOf, CustomerId, EventRules, History, Prediction, Timestamp};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +24,24 @@ const MAX_OTHERS: usize = 8;
 /// What a running server knows. It cannot be printed, because it holds customers.
 pub struct Serving {
     pub(super) registry: Registry,
-    served: Arc<LoadedModel>,
-    others: Recent<LoadedModel>,
+    /// Another version may take its place at any moment, so a call takes it once and keeps it. Its
+    /// model's name stays the same.
+    pub(super) served: ArcSwap<LoadedModel>,
+    pub(super) others: Recent<LoadedModel>,
+    /// The alias whose version is served, whatever it comes to mean. Pinned without one.
+    pub(super) follows: Option<String>,
+    /// Held while the followed alias is looked at.
+    pub(super) obstacle: Mutex<Obstacle>,
     /// Held while a version is loaded, so that callers who want the same one load it once.
     loading: Mutex<()>,
     /// Held while an alias is changed, because the registry reads before it writes.
     pub(super) changing: Mutex<()>,
     /// Sorted by customer id.
     pub(super) histories: Vec<History>,
+    /// What shaped them, which is the same for every version that is served.
+    rules: EventRules,
+    /// Whether a customers file was read with them.
+    knows_customers: bool,
     /// Where each customer's history stands.
     places: HashMap<CustomerId, usize>,
     as_of: AsOf,
@@ -56,6 +68,7 @@ pub struct Described {
 impl Serving {
     /// Serves `model` over `histories`, which the version's own rules must have shaped. Questions
     /// that name no instant are about `as_of`; `registry` gives the versions that are asked for.
+    /// The server is pinned to `model` unless it is told what to follow ([`Serving::following`]).
     pub fn new(
         registry: Registry,
         model: LoadedModel,
@@ -67,8 +80,12 @@ impl Serving {
         let customers = histories.iter().map(|history| history.customer().clone());
         Serving {
             registry,
-            served: Arc::new(model),
+            rules: model.rules().clone(),
+            knows_customers: model.needs_customers(),
+            served: ArcSwap::from_pointee(model),
             others: Recent::new(MAX_OTHERS),
+            follows: None,
+            obstacle: Mutex::new(Obstacle::default()),
             loading: Mutex::new(()),
             changing: Mutex::new(()),
             places: customers.zip(0..).collect(),
@@ -77,20 +94,29 @@ impl Serving {
         }
     }
 
+    /// Says that a customers file was read with the log, so that versions that were trained with one
+    /// can answer too.
+    pub fn knowing_customers(mut self) -> Serving {
+        self.knows_customers = true;
+        self
+    }
+
     /// How many customers have a history here.
     pub fn n_customers(&self) -> usize {
         self.histories.len()
     }
 
-    /// The version that answers where none is named.
+    /// The version that answers where none is named. A call asks once, so that all of its answer is
+    /// of one version.
     pub fn served(&self) -> Arc<LoadedModel> {
-        Arc::clone(&self.served)
+        self.served.load_full()
     }
 
     /// A version of the served model by its own name, where it is in memory.
     pub fn loaded(&self, version: &str) -> Option<Arc<LoadedModel>> {
-        if version == self.served.version() {
-            return Some(self.served());
+        let served = self.served();
+        if version == served.version() {
+            return Some(served);
         }
         self.others.get(version)
     }
@@ -100,9 +126,11 @@ impl Serving {
     ///
     /// # Errors
     /// [`ServingError::RulesDiffer`] where the histories in memory would have another shape under
-    /// that version's rules; [`ServingError::Registry`] and [`ServingError::Unanswerable`].
+    /// that version's rules, [`ServingError::CustomersNeeded`]; [`ServingError::Registry`] and
+    /// [`ServingError::Unanswerable`].
     pub fn load(&self, reference: &str) -> Result<Arc<LoadedModel>, ServingError> {
-        let version = self.registry.resolve(self.served.name(), reference)?;
+        let served = self.served();
+        let version = self.registry.resolve(served.name(), reference)?;
         if let Some(model) = self.loaded(&version) {
             return Ok(model);
         }
@@ -111,8 +139,7 @@ impl Serving {
         if let Some(model) = self.loaded(&version) {
             return Ok(model);
         }
-        let model = Arc::new(self.read(self.served.name(), &version)?);
-        self.check_rules(&model)?;
+        let model = self.fit(served.name(), &version)?;
         self.others.keep(&version, Arc::clone(&model));
         Ok(model)
     }
@@ -130,7 +157,7 @@ impl Serving {
             Some(as_of) if as_of > now.max(self.as_of.at) => {
                 Err(ServingError::FutureAsOf { as_of, now })
             }
-            Some(as_of) => Ok(self.served.rules().zone.as_of(as_of)),
+            Some(as_of) => Ok(self.rules.zone.as_of(as_of)),
         }
     }
 
@@ -191,7 +218,8 @@ impl Serving {
     /// # Errors
     /// [`ServingError::Registry`].
     pub fn list(&self, name: Option<&str>) -> Result<Vec<Listed>, ServingError> {
-        let name = name.unwrap_or(self.served.name());
+        let served = self.served();
+        let name = name.unwrap_or(served.name());
         let Versions { manifests, damaged } = self.registry.versions(name)?;
         for error in damaged {
             tracing::warn!("left out of the list: {error}");
@@ -206,23 +234,28 @@ impl Serving {
 
     /// A version in full, whether or not it could answer here. Waits for the disk.
     ///
-    /// Without a name it is of the served model. Without a reference it is the served version, or
-    /// the production version of another model.
+    /// Without a name it is of the served model. Without a reference it is `served`, which the caller
+    /// took once for the whole answer, or the production version of another model.
     ///
     /// # Errors
     /// [`ServingError::Registry`] and [`ServingError::Unanswerable`].
     pub fn describe(
         &self,
+        served: &Arc<LoadedModel>,
         name: Option<&str>,
         reference: Option<&str>,
     ) -> Result<Described, ServingError> {
-        let name = name.unwrap_or(self.served.name());
-        let of_served = name == self.served.name();
+        let name = name.unwrap_or(served.name());
+        let of_served = name == served.name();
         let version = match reference {
-            None if of_served => self.served.version().to_owned(),
+            None if of_served => served.version().to_owned(),
             reference => self.registry.resolve(name, reference.unwrap_or(PRODUCTION))?,
         };
-        let in_memory = if of_served { self.loaded(&version) } else { None };
+        let in_memory = match of_served {
+            true if version == served.version() => Some(Arc::clone(served)),
+            true => self.loaded(&version),
+            false => None,
+        };
         let model = match in_memory {
             Some(model) => model,
             None => Arc::new(self.read(name, &version)?),
@@ -236,14 +269,23 @@ impl Serving {
         LoadedModel::try_from(self.registry.load(name, version)?)
     }
 
+    /// Reads a version and refuses one that cannot answer from the histories in memory. Waits for
+    /// the disk.
+    pub(super) fn fit(&self, name: &str, version: &str) -> Result<Arc<LoadedModel>, ServingError> {
+        let model = self.read(name, version)?;
+        self.check_rules(&model)?;
+        if model.needs_customers() && !self.knows_customers {
+            return Err(ServingError::CustomersNeeded { version: version.to_owned() });
+        }
+        Ok(Arc::new(model))
+    }
+
     fn check_rules(&self, model: &LoadedModel) -> Result<(), ServingError> {
-        self.served.rules().check_same(model.rules()).map_err(|conflict| {
-            ServingError::RulesDiffer {
-                version: model.version().to_owned(),
-                rule: conflict.rule,
-                asked: conflict.configured,
-                served: conflict.trained,
-            }
+        self.rules.check_same(model.rules()).map_err(|conflict| ServingError::RulesDiffer {
+            version: model.version().to_owned(),
+            rule: conflict.rule,
+            asked: conflict.configured,
+            served: conflict.trained,
         })
     }
 }
