@@ -36,7 +36,12 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-pub fn prediction(prediction: &Prediction, model: &LoadedModel) -> pb::Prediction {
+/// `sequence` is that of the store which the answer was read from.
+pub fn prediction(
+    prediction: &Prediction,
+    model: &LoadedModel,
+    sequence: Option<u64>,
+) -> pb::Prediction {
     let version = model.scorer.version();
     pb::Prediction {
         customer_id: prediction.customer.as_str().to_owned(),
@@ -47,6 +52,7 @@ pub fn prediction(prediction: &Prediction, model: &LoadedModel) -> pb::Predictio
         segment: Some(segment_head(&prediction.segment)),
         value: Some(value_head(&prediction.value, version)),
         churn: Some(churn_head(&prediction.churn, version)),
+        store_sequence: sequence,
     }
 }
 
@@ -55,9 +61,12 @@ pub fn batch_row(
     customer_id: String,
     answer: Result<Prediction, ServingError>,
     model: &LoadedModel,
+    sequence: Option<u64>,
 ) -> pb::BatchPredictRow {
     let outcome = match answer {
-        Ok(answer) => pb::batch_predict_row::Outcome::Prediction(prediction(&answer, model)),
+        Ok(answer) => {
+            pb::batch_predict_row::Outcome::Prediction(prediction(&answer, model, sequence))
+        }
         Err(error) => pb::batch_predict_row::Outcome::Error(status::row_error(&error.into())),
     };
     pb::BatchPredictRow { customer_id, outcome: Some(outcome) }
@@ -151,7 +160,7 @@ pub fn segment(cluster: usize, segment: &Segment, version: &ModelVersion) -> pb:
 }
 
 /// A customer in the list of a segment's members.
-pub fn member(member: &Member<'_>) -> pb::SegmentMember {
+pub fn member(member: &Member) -> pb::SegmentMember {
     pb::SegmentMember {
         customer_id: member.customer.as_str().to_owned(),
         probability: member.probability,

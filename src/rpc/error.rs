@@ -1,6 +1,8 @@
 //! Why a call failed.
 
 use crate::serving::ServingError;
+use crate::store::StoreError;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A fault of a message, or of what the serving room made of it.
@@ -12,6 +14,10 @@ pub enum RpcError {
     EmptySegmentId,
     #[error("the version is empty")]
     EmptyVersion,
+    #[error("{got} records are too many for one request; at most {limit} are taken")]
+    TooManyRecords { got: usize, limit: usize },
+    #[error("the store did not keep the records")]
+    Store(#[source] Arc<StoreError>),
     #[error(transparent)]
     Serving(#[from] ServingError),
     #[error("the work was broken off")]

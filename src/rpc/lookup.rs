@@ -25,10 +25,14 @@ pub async fn model(
     Ok(aside(move || serving.load(&reference)).await??)
 }
 
-/// The instant that a request asks about; the server's as-of where it names none.
-pub fn as_of(serving: &Serving, asked: Option<prost_types::Timestamp>) -> Result<AsOf, RpcError> {
+/// The instant that a request to a version asks about; the server's as-of where it names none.
+pub fn as_of(
+    serving: &Serving,
+    model: &LoadedModel,
+    asked: Option<prost_types::Timestamp>,
+) -> Result<AsOf, RpcError> {
     let asked = convert::instant("as_of", asked)?;
-    Ok(serving.as_of(asked, clock::now())?)
+    Ok(serving.as_of(model, asked, clock::now())?)
 }
 
 /// Many clients send an empty text for a field that they do not set.

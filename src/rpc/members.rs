@@ -3,8 +3,8 @@
 use super::request_id::RequestId;
 use super::status::status;
 use super::{RpcError, convert, lookup, pb};
-use crate::serving::{LoadedModel, Serving};
-use habitus_engine::domain::AsOf;
+use crate::serving::{LoadedModel, Part, Serving};
+use habitus_engine::domain::{AsOf, CustomerId};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -62,13 +62,15 @@ impl Listing {
     async fn send_all(&self, sender: &Sender<Answer>) -> Result<(), RpcError> {
         let mut waiting: Vec<pb::SegmentMember> = Vec::new();
         let mut is_first = true;
-        for part in 0.. {
+        let mut after = None;
+        loop {
             // While nobody is found, nothing is sent that could tell that the client is gone.
             if sender.is_closed() {
                 return Ok(());
             }
-            let Some(found) = self.part(part).await? else { break };
-            waiting.extend(found);
+            let Some(part) = self.part(after).await? else { break };
+            waiting.extend(part.members.iter().map(convert::member));
+            after = Some(part.last);
             while waiting.len() >= PAGE {
                 let page = waiting.drain(..PAGE).collect();
                 if sender.send(Ok(self.message(page))).await.is_err() {
@@ -83,15 +85,14 @@ impl Listing {
         Ok(())
     }
 
-    /// The members among one part of the customers; `None` after the last part.
-    async fn part(&self, part: usize) -> Result<Option<Vec<pb::SegmentMember>>, RpcError> {
+    /// The members among the next customers after an id; `None` after the last one. With a store each
+    /// part is of the moment at which it is found.
+    async fn part(&self, after: Option<CustomerId>) -> Result<Option<Part>, RpcError> {
         let (serving, model) = (Arc::clone(&self.serving), Arc::clone(&self.model));
         let (cluster, as_of) = (self.cluster, self.as_of);
-        lookup::aside(move || -> Option<Vec<pb::SegmentMember>> {
-            let members = serving.members(&model, cluster, as_of, part)?;
-            Some(members.iter().map(convert::member).collect())
-        })
-        .await
+        let found =
+            lookup::aside(move || serving.view().members(&model, cluster, as_of, after.as_ref()));
+        Ok(found.await??)
     }
 
     fn message(&self, members: Vec<pb::SegmentMember>) -> pb::ListSegmentMembersResponse {

@@ -13,6 +13,7 @@
 mod client;
 mod complete;
 mod convert;
+mod customer_service;
 mod describe;
 mod error;
 mod follow;
@@ -20,6 +21,9 @@ mod lookup;
 mod members;
 mod model_service;
 mod prediction_service;
+mod records;
+mod records_stream;
+mod scored;
 mod reply;
 mod request_id;
 mod segment_service;

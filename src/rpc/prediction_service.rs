@@ -19,10 +19,11 @@ impl Predictions {
     }
 
     async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
-        let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
-        let prediction = self.serving.predict(&model, &request.customer_id, as_of)?;
-        Ok(convert::prediction(&prediction, &model))
+        let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
+        let view = self.serving.view();
+        let prediction = view.predict(&model, &request.customer_id, as_of)?;
+        Ok(convert::prediction(&prediction, &model, view.sequence()))
     }
 
     async fn batch(
@@ -31,8 +32,8 @@ impl Predictions {
         id: &RequestId,
     ) -> Result<pb::BatchPredictResponse, RpcError> {
         self.serving.check_batch(request.customer_ids.len())?;
-        let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
+        let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
         Ok(pb::BatchPredictResponse {
             rows: self.rows(&model, request.customer_ids, as_of).await?,
             model: model.name().to_owned(),
@@ -90,7 +91,9 @@ fn answer(
     customers: Vec<String>,
     as_of: AsOf,
 ) -> Vec<pb::BatchPredictRow> {
-    let answers = serving.predict_batch(model, &customers, as_of);
+    let view = serving.view();
+    let answers = view.predict_batch(model, &customers, as_of);
+    let sequence = view.sequence();
     let rows = customers.into_iter().zip(answers);
-    rows.map(|(customer, answer)| convert::batch_row(customer, answer, model)).collect()
+    rows.map(|(customer, answer)| convert::batch_row(customer, answer, model, sequence)).collect()
 }

@@ -58,8 +58,8 @@ impl Segments {
         if request.segment_id.is_empty() {
             return Err(RpcError::EmptySegmentId);
         }
-        let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
+        let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
         let (cluster, _) = model.segment(&request.segment_id)?;
         let (serving, id) = (Arc::clone(&self.serving), id.clone());
         Ok(Listing { serving, model, cluster, as_of, id }.start())

@@ -4,6 +4,7 @@ use super::request_id::RequestId;
 use super::{RpcError, pb};
 use crate::registry::RegistryError;
 use crate::serving::ServingError;
+use crate::store::StoreError;
 use habitus_engine::scoring::ScorerError;
 use std::collections::HashMap;
 use std::error::Error;
@@ -33,7 +34,7 @@ struct Told {
 pub fn status(error: &RpcError, id: &RequestId) -> Status {
     let told = told(error);
     let cause: &(dyn Error + 'static) = error;
-    if matches!(told.code, Code::Internal | Code::DataLoss) {
+    if matches!(told.code, Code::Internal | Code::DataLoss | Code::Unavailable) {
         tracing::error!(request_id = %id, reason = told.reason, error = cause, "call failed");
     } else {
         tracing::debug!(request_id = %id, reason = told.reason, error = cause, "call refused");
@@ -59,6 +60,12 @@ fn told(error: &RpcError) -> Told {
         RpcError::EmptySegmentId => Told::bad_field("EMPTY_SEGMENT_ID", "segment_id", error),
         RpcError::EmptyVersion => Told::bad_field("EMPTY_VERSION", "version", error),
         RpcError::BrokenOff(_) => Told::internal(),
+        RpcError::TooManyRecords { got, limit } => {
+            Told::new(Code::ResourceExhausted, "TOO_MANY_RECORDS", error.to_string())
+                .with("got", got)
+                .with("limit", limit)
+        }
+        RpcError::Store(error) => told_of_store(error),
         RpcError::Serving(error) => told_of_serving(error),
     }
 }
@@ -67,6 +74,14 @@ fn told_of_serving(error: &ServingError) -> Told {
     match error {
         ServingError::EmptyCustomer => Told::bad_field("EMPTY_CUSTOMER_ID", "customer_id", error),
         ServingError::FutureAsOf { .. } => Told::bad_field("AS_OF_IN_FUTURE", "as_of", error),
+        ServingError::AsOfTooOld { kept_from, .. } => {
+            let told = Told::new(Code::OutOfRange, "AS_OF_TOO_OLD", error.to_string());
+            Told { field: Some("as_of"), ..told }.with("kept_from", kept_from)
+        }
+        ServingError::NoStore => {
+            Told::new(Code::FailedPrecondition, "NO_STORE", error.to_string())
+        }
+        ServingError::Store(error) => told_of_store(error),
         ServingError::BatchTooLarge { got, limit } => {
             Told::bad_field("BATCH_TOO_LARGE", "customer_ids", error)
                 .with("got", got)
@@ -119,6 +134,19 @@ fn told_of_registry(error: &RegistryError) -> Told {
         }
         RegistryError::Damaged { .. } => Told::damaged(),
         RegistryError::Io { .. } => Told::internal(),
+    }
+}
+
+fn told_of_store(error: &StoreError) -> Told {
+    match error {
+        StoreError::Damaged { .. } => {
+            let message = "a record of the store is damaged; `habitus store check` tells which";
+            Told::new(Code::DataLoss, "DAMAGED_STORE", message.to_owned())
+        }
+        _ => {
+            let message = "the store cannot be used; the server's log tells more";
+            Told::new(Code::Unavailable, "STORE_UNAVAILABLE", message.to_owned())
+        }
     }
 }
 

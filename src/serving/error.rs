@@ -1,6 +1,7 @@
 //! Why a question got no answer.
 
 use crate::registry::RegistryError;
+use crate::store::StoreError;
 use habitus_engine::domain::Timestamp;
 use habitus_engine::scoring::ScorerError;
 use thiserror::Error;
@@ -12,6 +13,10 @@ pub enum ServingError {
     EmptyCustomer,
     #[error("the as-of {as_of} lies in the future; it is {now} now")]
     FutureAsOf { as_of: Timestamp, now: Timestamp },
+    #[error("the as-of {as_of} is older than what is kept, which begins at {kept_from}")]
+    AsOfTooOld { as_of: Timestamp, kept_from: Timestamp },
+    #[error("the server answers from a log in memory and keeps nothing")]
+    NoStore,
     #[error("{got} customers are too many for one batch; at most {limit} are answered")]
     BatchTooLarge { got: usize, limit: usize },
     #[error("version `{version}` has no segment `{id}`")]
@@ -32,4 +37,6 @@ pub enum ServingError {
     Unanswerable { version: String, source: ScorerError },
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

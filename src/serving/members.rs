@@ -1,6 +1,6 @@
 //! Who belongs to a segment, a part of the customers at a time.
 
-use super::{LoadedModel, Serving};
+use super::{LoadedModel, ServingError, View};
 use habitus_engine::domain::{AsOf, CustomerId, History};
 use rayon::prelude::*;
 
@@ -9,30 +9,45 @@ use rayon::prelude::*;
 const PART: usize = 4096;
 
 /// A customer who belongs to a segment.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Member<'a> {
-    pub customer: &'a CustomerId,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    pub customer: CustomerId,
     /// How surely, in `[0, 1]`; absent where the model has no probabilities.
     pub probability: Option<f64>,
 }
 
-impl Serving {
-    /// The customers whom `model` puts into a cluster at `as_of`, among those of one part, in the
-    /// order of their ids. Parts are numbered from 0 in that order too, and there is none after the
-    /// last customer. The work is spread over the worker pool, and the caller waits.
-    pub fn members<'a>(
-        &'a self,
+/// The members among some customers, and the last of those customers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub members: Vec<Member>,
+    pub last: CustomerId,
+}
+
+impl View<'_> {
+    /// The customers whom `model` puts into a cluster at `as_of`, among the next ones after an id, in
+    /// the order of their ids; `None` after the last customer. The work is spread over the worker
+    /// pool, and the caller waits.
+    ///
+    /// # Errors
+    /// [`ServingError::Store`] where what was kept cannot be read.
+    pub fn members(
+        &self,
         model: &LoadedModel,
         cluster: usize,
         as_of: AsOf,
-        part: usize,
-    ) -> Option<Vec<Member<'a>>> {
-        let histories = self.histories.chunks(PART).nth(part)?;
-        let member = |history: &'a History| {
+        after: Option<&CustomerId>,
+    ) -> Result<Option<Part>, ServingError> {
+        let histories = self.page(after.map(CustomerId::as_str), PART, model.rules())?;
+        let Some(last) = histories.last().map(|history| history.customer().clone()) else {
+            return Ok(None);
+        };
+        let member = |history: &History| {
             let prediction = model.scorer.predict(history, as_of);
             let segment = prediction.segment.given().filter(|given| given.cluster == cluster)?;
-            Some(Member { customer: history.customer(), probability: segment.probability })
+            let customer = history.customer().clone();
+            Some(Member { customer, probability: segment.probability })
         };
-        Some(histories.par_iter().filter_map(member).collect())
+        let members = histories.par_iter().filter_map(member).collect();
+        Ok(Some(Part { members, last }))
     }
 }

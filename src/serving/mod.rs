@@ -1,5 +1,5 @@
 //! What a running server knows: the version that it answers with, a few others that were asked for,
-//! and the histories of a log in memory.
+//! and histories, of a log in memory or in a store that takes events while it runs.
 //!
 //! The version that it answers with may be swapped at any moment (`follow`), so whoever answers takes
 //! it once and passes it on.
@@ -12,14 +12,18 @@
 mod aliases;
 mod error;
 mod follow;
+mod histories;
 mod members;
 mod model;
 mod recent;
+mod records;
 mod state;
 
 pub use aliases::Pointed;
 pub use error::ServingError;
 pub use follow::Followed;
-pub use members::Member;
+pub use histories::{Histories, InMemory, Live, View};
+pub use members::{Member, Part};
 pub use model::LoadedModel;
+pub use records::{MAX_RECORDS, kept_at};
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};

@@ -2,12 +2,10 @@
 
 use super::follow::Obstacle;
 use super::recent::Recent;
-use super::{LoadedModel, ServingError};
+use super::{Histories, LoadedModel, ServingError, View};
 use crate::registry::{GateRecord, Manifest, PRODUCTION, Registry, Versions, pointing_at};
 use arc_swap::ArcSwap;
-use habitus_engine::domain::{AsOf, CustomerId, EventRules, History, Prediction, Timestamp};
-use rayon::prelude::*;
-use std::collections::HashMap;
+use habitus_engine::domain::{AsOf, Timestamp};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Customers answered about in one batch, at most.
@@ -36,15 +34,7 @@ pub struct Serving {
     loading: Mutex<()>,
     /// Held while an alias is changed, because the registry reads before it writes.
     pub(super) changing: Mutex<()>,
-    /// Sorted by customer id.
-    pub(super) histories: Vec<History>,
-    /// What shaped them, which is the same for every version that is served.
-    rules: EventRules,
-    /// Whether a customers file was read with them.
-    knows_customers: bool,
-    /// Where each customer's history stands.
-    places: HashMap<CustomerId, usize>,
-    as_of: AsOf,
+    pub(super) histories: Histories,
 }
 
 /// A version in a list: its manifest alone was read.
@@ -66,44 +56,25 @@ pub struct Described {
 }
 
 impl Serving {
-    /// Serves `model` over `histories`, which the version's own rules must have shaped. Questions
-    /// that name no instant are about `as_of`; `registry` gives the versions that are asked for.
-    /// The server is pinned to `model` unless it is told what to follow ([`Serving::following`]).
-    pub fn new(
-        registry: Registry,
-        model: LoadedModel,
-        mut histories: Vec<History>,
-        as_of: AsOf,
-    ) -> Serving {
-        // A log's histories are sorted already, which this finds out in one pass.
-        histories.sort_unstable_by(|a, b| a.customer().cmp(b.customer()));
-        let customers = histories.iter().map(|history| history.customer().clone());
+    /// Serves `model` over `histories`; `registry` gives the versions that are asked for. The server is
+    /// pinned to `model` unless it is told what to follow ([`Serving::following`]).
+    pub fn new(registry: Registry, model: LoadedModel, histories: Histories) -> Serving {
         Serving {
             registry,
-            rules: model.rules().clone(),
-            knows_customers: model.needs_customers(),
             served: ArcSwap::from_pointee(model),
             others: Recent::new(MAX_OTHERS),
             follows: None,
             obstacle: Mutex::new(Obstacle::default()),
             loading: Mutex::new(()),
             changing: Mutex::new(()),
-            places: customers.zip(0..).collect(),
             histories,
-            as_of,
         }
     }
 
-    /// Says that a customers file was read with the log, so that versions that were trained with one
-    /// can answer too.
-    pub fn knowing_customers(mut self) -> Serving {
-        self.knows_customers = true;
-        self
-    }
-
-    /// How many customers have a history here.
-    pub fn n_customers(&self) -> usize {
-        self.histories.len()
+    /// What is known of customers now. A call takes it once, so that all of its answer is of one
+    /// moment.
+    pub fn view(&self) -> View<'_> {
+        self.histories.view()
     }
 
     /// The version that answers where none is named. A call asks once, so that all of its answer is
@@ -144,45 +115,18 @@ impl Serving {
         Ok(model)
     }
 
-    /// The instant that a question is about: the one asked for, or the server's.
-    ///
-    /// The server's own as-of is the end of a day and may itself lie some hours ahead of the clock;
-    /// whoever gives it back as it stands in an answer is not refused.
+    /// The instant that a question to `model` is about: the one asked for, or where none is the end of
+    /// the log, and with a store `now`.
     ///
     /// # Errors
-    /// [`ServingError::FutureAsOf`].
-    pub fn as_of(&self, asked: Option<Timestamp>, now: Timestamp) -> Result<AsOf, ServingError> {
-        match asked {
-            None => Ok(self.as_of),
-            Some(as_of) if as_of > now.max(self.as_of.at) => {
-                Err(ServingError::FutureAsOf { as_of, now })
-            }
-            Some(as_of) => Ok(self.rules.zone.as_of(as_of)),
-        }
-    }
-
-    /// Answers about one customer. Somebody who is in no log has no history, which is an answer.
-    ///
-    /// # Errors
-    /// [`ServingError::EmptyCustomer`].
-    pub fn predict(
+    /// [`ServingError::FutureAsOf`] and [`ServingError::AsOfTooOld`].
+    pub fn as_of(
         &self,
         model: &LoadedModel,
-        customer: &str,
-        as_of: AsOf,
-    ) -> Result<Prediction, ServingError> {
-        // As in a log, blanks around an id are not part of it.
-        let customer = customer.trim();
-        if customer.is_empty() {
-            return Err(ServingError::EmptyCustomer);
-        }
-        Ok(match self.places.get(customer) {
-            Some(&place) => model.scorer.predict(&self.histories[place], as_of),
-            None => {
-                let stranger = History::new(CustomerId::new(customer), Vec::new());
-                model.scorer.predict(&stranger, as_of)
-            }
-        })
+        asked: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<AsOf, ServingError> {
+        self.histories.as_of(model.rules(), asked, now)
     }
 
     /// Refuses a batch that is too large, before anything is done for it.
@@ -194,22 +138,6 @@ impl Serving {
             return Err(ServingError::BatchTooLarge { got: n_customers, limit: MAX_BATCH });
         }
         Ok(())
-    }
-
-    /// Answers about each customer as [`Serving::predict`] does, in the same order. More than
-    /// [`PARALLEL_FROM`] are spread over the worker pool, and the caller waits.
-    pub fn predict_batch(
-        &self,
-        model: &LoadedModel,
-        customers: &[String],
-        as_of: AsOf,
-    ) -> Vec<Result<Prediction, ServingError>> {
-        let answer = |customer: &String| self.predict(model, customer, as_of);
-        if customers.len() > PARALLEL_FROM {
-            customers.par_iter().map(answer).collect()
-        } else {
-            customers.iter().map(answer).collect()
-        }
     }
 
     /// The versions of a model, newest as-of first; of the served one where none is named. Waits
@@ -269,23 +197,23 @@ impl Serving {
         LoadedModel::try_from(self.registry.load(name, version)?)
     }
 
-    /// Reads a version and refuses one that cannot answer from the histories in memory. Waits for
-    /// the disk.
+    /// Reads a version and refuses one that cannot answer from the histories in memory; from a store
+    /// any can. Waits for the disk.
     pub(super) fn fit(&self, name: &str, version: &str) -> Result<Arc<LoadedModel>, ServingError> {
         let model = self.read(name, version)?;
-        self.check_rules(&model)?;
-        if model.needs_customers() && !self.knows_customers {
-            return Err(ServingError::CustomersNeeded { version: version.to_owned() });
+        if let Histories::Memory(memory) = &self.histories {
+            memory.rules.check_same(model.rules()).map_err(|conflict| {
+                ServingError::RulesDiffer {
+                    version: model.version().to_owned(),
+                    rule: conflict.rule,
+                    asked: conflict.configured,
+                    served: conflict.trained,
+                }
+            })?;
+            if model.needs_customers() && !memory.knows_customers {
+                return Err(ServingError::CustomersNeeded { version: version.to_owned() });
+            }
         }
         Ok(Arc::new(model))
-    }
-
-    fn check_rules(&self, model: &LoadedModel) -> Result<(), ServingError> {
-        self.rules.check_same(model.rules()).map_err(|conflict| ServingError::RulesDiffer {
-            version: model.version().to_owned(),
-            rule: conflict.rule,
-            asked: conflict.configured,
-            served: conflict.trained,
-        })
     }
 }

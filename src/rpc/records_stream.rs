@@ -1,0 +1,194 @@
+//! Records as a stream of requests, each answered when its records are durable.
+//!
+//! Two tasks do the work of a call. One reads requests, sorts out what cannot be taken and hands the
+//! rest to the store's writer; the other waits for the writer and answers. Between them a few
+//! requests may wait. When they do, the first stops reading, and HTTP/2 stops the client.
+
+use super::records::{self, Refused};
+use super::request_id::RequestId;
+use super::status::status;
+use super::{RpcError, pb};
+use crate::clock;
+use crate::serving::{MAX_RECORDS, Serving, kept_at};
+use crate::store::{Batch, Outcome, StoreError};
+use habitus_engine::domain::{RawEvent, RawValue, Timestamp};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::oneshot;
+use tonic::codegen::tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+/// Requests of one call that wait for the writer.
+const WAITING: usize = 4;
+
+type Answer = Result<pb::IngestEventsResponse, Status>;
+
+/// The answers, as tonic takes them.
+#[derive(Debug)]
+pub struct Answers(Receiver<Answer>);
+
+impl Stream for Answers {
+    type Item = Answer;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
+        self.0.poll_recv(context)
+    }
+}
+
+/// One call.
+pub struct Intake {
+    pub serving: Arc<Serving>,
+    pub id: RequestId,
+}
+
+/// A request whose records are on their way to the disk.
+struct Pending {
+    /// One per record; those that were handed to the writer are still to be filled in.
+    results: Vec<pb::RecordResult>,
+    /// The places of those.
+    handed: Vec<usize>,
+    written: oneshot::Receiver<Written>,
+}
+
+type Written = Result<Vec<Outcome>, Arc<StoreError>>;
+
+impl Intake {
+    /// Begins to take records.
+    pub fn start(self, requests: Streaming<pb::IngestEventsRequest>) -> Answers {
+        let (answer, answers) = mpsc::channel(WAITING);
+        let (hand, pending) = mpsc::channel(WAITING);
+        let (serving, id) = (Arc::clone(&self.serving), self.id.clone());
+        tokio::spawn(answer_all(serving, id, pending, answer.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = self.take_all(requests, &hand).await {
+                // What was handed over before is answered first.
+                drop(hand);
+                answer.closed_or(error, &self.id).await;
+            }
+        });
+        Answers(answers)
+    }
+
+    /// Ends where the client has no more to say, or went away.
+    async fn take_all(
+        &self,
+        mut requests: Streaming<pb::IngestEventsRequest>,
+        hand: &Sender<Pending>,
+    ) -> Result<(), RpcError> {
+        // A stream that breaks is the client's to know.
+        while let Ok(Some(request)) = requests.message().await {
+            let got = request.records.len();
+            if got > MAX_RECORDS {
+                return Err(RpcError::TooManyRecords { got, limit: MAX_RECORDS });
+            }
+            if hand.send(self.take(&request)?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, request: &pb::IngestEventsRequest) -> Result<Pending, RpcError> {
+        let model = self.serving.served();
+        let now = clock::now();
+        let mut batch = Batch::default();
+        let mut results = Vec::with_capacity(request.records.len());
+        let mut handed = Vec::with_capacity(request.records.len());
+        for (place, record) in request.records.iter().enumerate() {
+            match put(&mut batch, record, model.rules(), now) {
+                Ok(()) => {
+                    handed.push(place);
+                    results.push(pb::RecordResult::default());
+                }
+                Err(refused) => results.push(rejected(&refused)),
+            }
+        }
+        let (tell, written) = oneshot::channel();
+        // Who went away hears nothing.
+        self.serving.ingest(batch, move |outcomes| drop(tell.send(outcomes)))?;
+        Ok(Pending { results, handed, written })
+    }
+}
+
+/// Puts a record into a batch.
+fn put(
+    batch: &mut Batch,
+    record: &pb::CustomerRecord,
+    rules: &habitus_engine::domain::EventRules,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    match record.record.as_ref().ok_or(Refused::Empty)? {
+        pb::customer_record::Record::Event(event) => {
+            let customer = records::customer(&event.customer_id)?;
+            let row = records::row(event)?;
+            let raw = RawEvent { customer: Some(RawValue::Text(customer)), ..row };
+            let at = kept_at(rules, &raw, now)?;
+            batch.line(customer, &row, at);
+        }
+        pb::customer_record::Record::Attributes(told) => {
+            let customer = records::customer(&told.customer_id)?;
+            batch.about(customer, records::about(told)?);
+        }
+    }
+    Ok(())
+}
+
+/// Answers requests in their order, each when the writer is done with it.
+async fn answer_all(
+    serving: Arc<Serving>,
+    id: RequestId,
+    mut pending: Receiver<Pending>,
+    answer: Sender<Answer>,
+) {
+    while let Some(Pending { mut results, handed, written }) = pending.recv().await {
+        let outcomes = match written.await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(error)) => return answer.closed_or(RpcError::Store(error), &id).await,
+            Err(_) => {
+                let closed = RpcError::Store(Arc::new(StoreError::Closed));
+                return answer.closed_or(closed, &id).await;
+            }
+        };
+        for (place, outcome) in handed.into_iter().zip(outcomes) {
+            results[place] = match outcome {
+                Outcome::Accepted => kept(pb::RecordStatus::Accepted),
+                Outcome::Duplicate => kept(pb::RecordStatus::Duplicate),
+                Outcome::Erased => rejected(&Refused::Erased),
+            };
+        }
+        let sequence = serving.view().sequence().unwrap_or(0);
+        let request_id = id.to_string();
+        let response = pb::IngestEventsResponse { results, sequence, request_id };
+        if answer.send(Ok(response)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn kept(status: pb::RecordStatus) -> pb::RecordResult {
+    pb::RecordResult { status: status.into(), ..pb::RecordResult::default() }
+}
+
+fn rejected(refused: &Refused) -> pb::RecordResult {
+    pb::RecordResult {
+        status: pb::RecordStatus::Rejected.into(),
+        reason: refused.reason().to_owned(),
+        message: refused.to_string(),
+    }
+}
+
+/// How a call ends that failed.
+trait ClosedOr {
+    async fn closed_or(&self, error: RpcError, id: &RequestId);
+}
+
+impl ClosedOr for Sender<Answer> {
+    /// Sends the status of an error, unless the client went away.
+    async fn closed_or(&self, error: RpcError, id: &RequestId) {
+        let mut status = status(&error, id);
+        id.stamp(status.metadata_mut());
+        let _ = self.send(Err(status)).await;
+    }
+}
