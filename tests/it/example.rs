@@ -4,23 +4,11 @@ use crate::support::Run;
 use habitus::registry::{PRODUCTION, Registry};
 use habitus::rpc::ask;
 use habitus_engine::scoring::Scorer;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Ends the server when the test does, however it ends.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -35,34 +23,17 @@ fn the_shipped_version_is_whole_and_can_answer() {
 
 #[test]
 fn a_bare_serve_answers_for_the_example_and_ends_on_sigterm() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_habitus"))
-        .args(["serve", "--quiet", "--format", "json", "--listen", "127.0.0.1:0", "--models"])
-        .arg(root().join("models"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stdout = child.stdout.take().unwrap();
-    let mut server = Server(child);
-    // The document is complete with its closing brace, and by then the port is open.
-    let lines = BufReader::new(stdout).lines().map(Result::unwrap);
-    let mut document = String::new();
-    for line in lines {
-        document += &line;
-        if line == "}" {
-            break;
-        }
-    }
-    let announced: serde_json::Value = serde_json::from_str(&document).unwrap();
-    assert_eq!(announced["customers"], 2_357);
-    let address = announced["listening"].as_str().unwrap().parse().unwrap();
+    let mut server = Run::new("serve").path("--models", &root().join("models")).listening();
+    assert_eq!(server.announced["customers"], 2_357);
+    let address = server.address();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(ask(address, "1")).unwrap().prediction.unwrap();
     assert_eq!(answer.model, "example");
     assert!(answer.churn.unwrap().probability.is_some());
 
-    let pid = server.0.id().to_string();
+    let pid = server.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(server.0.wait().unwrap().success(), "SIGTERM is a normal end");
+    assert!(server.child.wait().unwrap().success(), "SIGTERM is a normal end");
 }
 
 #[test]

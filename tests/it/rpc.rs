@@ -5,5 +5,6 @@ mod models;
 mod parity;
 mod predictions;
 mod running;
+mod swap;
 mod tools;
 mod versions;

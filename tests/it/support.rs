@@ -5,8 +5,9 @@ use habitus::registry::{PRODUCTION, Registry};
 use habitus_engine::domain::{AsOf, History, Timestamp};
 use serde_json::Value;
 use std::fmt::Write;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 
 /// The settings of the small shop: quick to train, with everything else a default.
@@ -145,6 +146,24 @@ impl Run {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Starts a server on a free port and waits until clients may connect.
+    pub fn listening(self) -> Server {
+        let Run(mut command) = self.arg("--format").arg("json").arg("--listen").arg("127.0.0.1:0");
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let mut server = Server { child, announced: Value::Null };
+        // The document is complete with its closing brace, and by then the port is open.
+        let mut document = String::new();
+        for line in BufReader::new(stdout).lines().map(Result::unwrap) {
+            document += &line;
+            if line == "}" {
+                break;
+            }
+        }
+        server.announced = serde_json::from_str(&document).unwrap();
+        server
+    }
+
     /// Runs to the end, which must have this exit code and name all of `words` on stderr.
     pub fn fails(self, code: i32, words: &[&str]) {
         let output = self.output();
@@ -154,6 +173,27 @@ impl Run {
             assert!(stderr.contains(word), "`{word}` is not in: {stderr}");
         }
         assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// A server as a process of its own. It ends when the test does, however that ends.
+pub struct Server {
+    pub child: Child,
+    /// What it said at the start.
+    pub announced: Value,
+}
+
+impl Server {
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.announced["listening"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! A server over the shared trained version, on a port of its own.
 
 use crate::support::{Trained, trained};
-use habitus::registry::Registry;
+use habitus::registry::{PRODUCTION, Registry};
 use habitus::rpc::{ServerError, pb, serve};
 use habitus::serving::{LoadedModel, Serving};
 use habitus_engine::domain::{History, Timestamp};
@@ -39,12 +39,20 @@ impl Running {
 
     /// The same for other customers than those it was trained on.
     pub async fn of(models_dir: &Path, histories: Vec<History>) -> Running {
-        let (registry, as_of) = (Registry::open(models_dir), trained().as_of);
-        let serving = Serving::new(registry, loaded().clone(), histories, as_of);
+        Running::with(Arc::new(pinned(models_dir, histories))).await
+    }
+
+    /// A server of the trained version that follows the production version of this registry.
+    pub async fn following(models_dir: &Path) -> Running {
+        let serving = pinned(models_dir, trained().histories.clone());
+        Running::with(Arc::new(serving.following(PRODUCTION))).await
+    }
+
+    async fn with(serving: Arc<Serving>) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let ended = tokio::spawn(serve(Arc::new(serving), listener, async move {
+        let ended = tokio::spawn(serve(serving, listener, async move {
             let _ = stopped.await;
         }));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -63,6 +71,11 @@ impl Running {
     pub fn models(&self) -> ModelServiceClient<Channel> {
         ModelServiceClient::new(self.channel.clone())
     }
+}
+
+/// What a server of the trained version over this registry knows, with nothing around it.
+pub fn pinned(models_dir: &Path, histories: Vec<History>) -> Serving {
+    Serving::new(Registry::open(models_dir), loaded().clone(), histories, trained().as_of)
 }
 
 /// The trained version, read by the test itself.

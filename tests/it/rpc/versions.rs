@@ -10,7 +10,7 @@ use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
 /// Copies the served version into a registry of its own, beside others that the test adds.
-fn registry() -> tempfile::TempDir {
+pub fn registry() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (trained().models_dir.join("shop"), directory.path().join("shop"));
     for inner in [trained().version.as_str(), "aliases"] {
@@ -24,7 +24,7 @@ fn registry() -> tempfile::TempDir {
 }
 
 /// Trains another version of the shop there, and returns its name. Nobody judges it.
-fn add(models: &Path, config: &str) -> String {
+pub fn add(models: &Path, config: &str) -> String {
     add_after(models, config, "none")
 }
 
@@ -46,7 +46,7 @@ fn ask_version(version: &str) -> pb::GetPredictionRequest {
     pb::GetPredictionRequest { version: Some(version.to_owned()), ..ask("c001") }
 }
 
-async fn set(
+pub async fn set(
     server: &Running,
     alias: &str,
     version: &str,
@@ -63,7 +63,7 @@ async fn roll_back(server: &Running, alias: &str) -> Result<pb::RollBackResponse
 }
 
 /// The version that answers where a request names this version, alias or nothing.
-async fn answering(server: &Running, version: &str) -> String {
+pub async fn answering(server: &Running, version: &str) -> String {
     let answer = server.predictions().get_prediction(ask_version(version)).await.unwrap();
     answer.into_inner().prediction.unwrap().model_version
 }
@@ -154,7 +154,7 @@ async fn production_goes_through_the_gate_unless_forced_and_can_be_rolled_back()
     assert_eq!(forced.version, version);
     assert_eq!(forced.served_version.as_deref(), Some(trained().version.as_str()));
     assert_eq!(answering(&server, "production").await, version);
-    // Nothing is swapped while the server runs.
+    // This server is pinned.
     assert_eq!(answering(&server, "").await, trained().version);
     let history = directory.path().join("shop").join("aliases").join("history.ndjson");
     assert!(std::fs::read_to_string(history).unwrap().contains("never judged"));
