@@ -5,7 +5,7 @@ use habitus::clock;
 use habitus::ingest::{Account, Columns, CustomerColumns};
 use habitus::registry::{Draft, Registry};
 use habitus::rpc::{pb, serve};
-use habitus::serving::{LoadedModel, Serving};
+use habitus::serving::{Histories, LoadedModel, Serving};
 use habitus_engine::models::selection::Family;
 use pb::prediction_service_client::PredictionServiceClient;
 use std::sync::Arc;
@@ -38,7 +38,8 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
         .unwrap();
     let artefact = registry.load("bench", &published.manifest.version).unwrap();
     let model = LoadedModel::try_from(artefact).unwrap();
-    let serving = Arc::new(Serving::new(registry, model, histories, as_of));
+    let histories = Histories::of_log(histories, model.rules().clone(), as_of, false);
+    let serving = Arc::new(Serving::new(registry, model, histories));
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,7 +10,7 @@ use crate::config::{Config, Overrides};
 use crate::registry::Registry;
 use crate::report::{Table, money, number, segment_table, trial_tables};
 use crate::rpc::{self, pb};
-use crate::serving::{LoadedModel, Serving};
+use crate::serving::{Histories, LoadedModel, Serving};
 use anyhow::Context;
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -66,7 +66,8 @@ impl Demo {
             .max_by_key(|history| history.events().len())
             .map(|history| history.customer().to_string())
             .unwrap_or_default();
-        let serving = Arc::new(Serving::new(registry, model, histories, as_of));
+        let histories = Histories::of_log(histories, model.rules().clone(), as_of, false);
+        let serving = Arc::new(Serving::new(registry, model, histories));
 
         runtime(global)?.block_on(async {
             let listener = self.listener(config.listen).await?;

@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::export::ExportError;
 use crate::ingest::IngestError;
 use crate::registry::RegistryError;
+use crate::store::StoreError;
 use habitus_engine::domain::{RuleConflict, TimeError};
 use habitus_engine::features::SpecError;
 use habitus_engine::models::FitError;
@@ -20,8 +21,8 @@ const GATE: u8 = 4;
 /// What a subcommand itself refuses.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    #[error("{flag} arrives with a later version of habitus")]
-    NotYet { flag: &'static str },
+    #[error("the store is damaged in {faults} places")]
+    DamagedStore { faults: usize },
     #[error("the registry {registry} holds no model; `habitus train` makes one")]
     NoModel { registry: String },
     #[error("the registry holds several models ({}); choose one by --model", names.join(", "))]
@@ -75,8 +76,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<Refusal>() {
         return Some(match error {
-            Refusal::NotYet { .. }
-            | Refusal::NoModel { .. }
+            Refusal::NoModel { .. }
             | Refusal::SeveralModels { .. }
             | Refusal::ModelReference { .. }
             | Refusal::EventsNeeded { .. }
@@ -91,7 +91,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Refusal::NoUsableRow { .. }
             | Refusal::TooManyRejected { .. }
             | Refusal::AsOfTooEarly { .. } => DATA,
-            Refusal::Differs { .. } => OTHER,
+            Refusal::Differs { .. } | Refusal::DamagedStore { .. } => OTHER,
         });
     }
     if let Some(error) = error.downcast_ref::<IngestError>() {
@@ -146,6 +146,16 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | RegistryError::NothingToRollBack { .. } => USAGE,
             RegistryError::GateRefused { .. } => GATE,
             RegistryError::Damaged { .. } | RegistryError::Io { .. } => OTHER,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return Some(match error {
+            StoreError::Missing { .. } | StoreError::InUse { .. } => USAGE,
+            StoreError::Format { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Io { .. }
+            | StoreError::Database(_)
+            | StoreError::Closed => OTHER,
         });
     }
     if let Some(error) = error.downcast_ref::<ExportError>() {

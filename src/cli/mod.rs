@@ -2,9 +2,11 @@
 
 mod cluster;
 mod demo;
+mod erase;
 mod example;
 mod exit;
 mod features;
+mod ingest;
 mod input;
 mod models;
 mod output;
@@ -13,6 +15,7 @@ mod score;
 mod serve;
 mod simulate;
 mod sorted;
+mod store;
 mod train;
 mod verify;
 
@@ -61,6 +64,12 @@ enum Command {
     Serve(serve::Serve),
     /// Train a version again from its manifest and compare every part
     Verify(verify::Verify),
+    /// Put logs into a store
+    Ingest(ingest::Ingest),
+    /// Remove customers from a store for good
+    Erase(erase::Erase),
+    /// Look after a store of histories
+    Store(store::Stores),
     /// Look after the registry of model versions
     Models(models::Models),
     /// Write a log of simulated customers to a file
@@ -95,6 +104,9 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Cluster(command) => command.run(global),
         Command::Serve(command) => command.run(global),
         Command::Verify(command) => command.run(global),
+        Command::Ingest(command) => command.run(global),
+        Command::Erase(command) => command.run(global),
+        Command::Store(command) => command.run(global),
         Command::Models(command) => command.run(global),
         Command::Simulate(command) => command.run(global),
     }

@@ -6,9 +6,10 @@ use super::exit::Refusal;
 use super::input::{self, HowToRead, LogInput, ModelChoice};
 use crate::config::{Config, Overrides};
 use crate::ingest::{self, Source};
-use crate::registry::Registry;
+use crate::registry::{Artefact, Registry};
 use crate::rpc;
-use crate::serving::{LoadedModel, Serving};
+use crate::serving::{Histories, LoadedModel, Serving};
+use crate::store::Store;
 use anyhow::Context;
 use habitus_engine::domain::{AsOf, History, fingerprint};
 use serde_json::json;
@@ -21,10 +22,11 @@ use tokio::runtime::Runtime;
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     /// Event logs whose customers are answered for: .csv, .ndjson (also .gz, .zst) or .parquet
-    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with = "store")]
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
     events: Vec<String>,
-    /// A store of histories; arrives with a later version
-    #[arg(long, value_name = "DIR")]
+    /// A store of histories to answer from and to keep events in, instead of a log; it is made where
+    /// there is none
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["events", "customers"])]
     store: Option<PathBuf>,
     /// Customers files in the same formats
     #[arg(long, value_name = "GLOB", num_args = 1..)]
@@ -41,37 +43,20 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        if self.store.is_some() {
-            return Err(Refusal::NotYet { flag: "--store" }.into());
-        }
         let overrides = Overrides {
             models: self.choice.models.clone(),
             listen: self.listen,
+            store: self.store.clone(),
             ..Overrides::default()
         };
         let config = Config::load(self.config.as_deref(), &overrides)?;
         let registry = Registry::open(&config.models);
         let (artefact, alias) = self.choice(&registry)?.load_followed(&registry)?;
-        let customers = input::customers(&self.customers)?;
-        let config_given = self.config.as_ref().map(|_| &config);
-        let how = HowToRead::of(&artefact, config_given, customers.is_some())?;
-        let sources = self.sources()?;
-        let model = LoadedModel::try_from(artefact)?;
-        let input = LogInput {
-            sources: &sources,
-            columns: &how.columns,
-            rules: model.rules(),
-            memory: &config.memory,
-            customers: customers.as_deref().map(|sources| (sources, &how.customers)),
-            max_rejected_share: how.max_rejected_share,
-            as_of: None,
-            keep_in: None,
+        let (model, histories) = match self.store {
+            Some(_) => (LoadedModel::try_from(artefact)?, stored(&config)?),
+            None => self.read(artefact, &config, global)?,
         };
-        let (histories, as_of) = self.histories(&input, &model, global)?;
-        let mut serving = Serving::new(registry, model, histories, as_of);
-        if customers.is_some() {
-            serving = serving.knowing_customers();
-        }
+        let mut serving = Serving::new(registry, model, histories);
         if let Some(alias) = &alias {
             serving = serving.following(alias);
         }
@@ -86,10 +71,40 @@ impl Serve {
         })
     }
 
+    /// The version, and the histories of the log that it is to answer from.
+    fn read(
+        &self,
+        artefact: Artefact,
+        config: &Config,
+        global: &Global,
+    ) -> anyhow::Result<(LoadedModel, Histories)> {
+        let customers = input::customers(&self.customers)?;
+        let config_given = self.config.as_ref().map(|_| config);
+        let how = HowToRead::of(&artefact, config_given, customers.is_some())?;
+        let sources = self.sources()?;
+        let model = LoadedModel::try_from(artefact)?;
+        let input = LogInput {
+            sources: &sources,
+            columns: &how.columns,
+            rules: model.rules(),
+            memory: &config.memory,
+            customers: customers.as_deref().map(|sources| (sources, &how.customers)),
+            max_rejected_share: how.max_rejected_share,
+            as_of: None,
+            keep_in: None,
+        };
+        let (histories, as_of) = self.histories(&input, &model, global)?;
+        let rules = model.rules().clone();
+        let histories = Histories::of_log(histories, rules, as_of, customers.is_some());
+        Ok((model, histories))
+    }
+
     /// Without a log and a model, the example is served wherever it ships.
     fn choice(&self, registry: &Registry) -> anyhow::Result<ModelChoice> {
-        let bare =
-            self.events.is_empty() && self.customers.is_empty() && self.choice.model.is_none();
+        let bare = self.events.is_empty()
+            && self.customers.is_empty()
+            && self.store.is_none()
+            && self.choice.model.is_none();
         let shipped = bare && registry.names()?.iter().any(|name| name == example::NAME);
         let model =
             if shipped { Some(example::NAME.to_owned()) } else { self.choice.model.clone() };
@@ -133,6 +148,12 @@ impl Serve {
     }
 }
 
+/// The histories of the configured store.
+fn stored(config: &Config) -> anyhow::Result<Histories> {
+    let store = Store::open_or_create(&config.store.path, &config.store.settings)?;
+    Histories::of_store(Arc::new(store)).context("starting the store's writer")
+}
+
 /// A runtime with as many workers as threads were asked for.
 pub fn runtime(global: &Global) -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -150,7 +171,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener
 /// Says that clients may connect. Scripts wait for this line.
 fn announce(serving: &Serving, address: SocketAddr, global: &Global) -> anyhow::Result<()> {
     let model = serving.served();
-    let customers = serving.n_customers();
+    let customers = serving.view().n_customers();
     global.format.print(
         || {
             let (name, version) = (model.name(), model.version());

@@ -65,6 +65,7 @@ impl Train {
             models: self.models.clone(),
             listen: None,
             memory_mb: self.memory.memory_mb,
+            store: None,
             segments: toml::Table::new(),
         };
         let config = Config::load(Some(&self.config), &overrides)?;

@@ -1,6 +1,7 @@
 //! The only reader of settings: compiled-in defaults, then a file, then the environment, then
 //! flags. What comes out has no impossible values.
 
+mod store;
 mod written;
 
 use crate::ingest::{Columns, CustomerColumns, Memory};
@@ -9,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use written::RawConfig;
+
+pub use store::StoreConfig;
 
 const DEFAULTS: &str = include_str!("../defaults.toml");
 const PREFIX: &str = "HABITUS_";
@@ -28,6 +31,7 @@ pub struct Config {
     pub memory: Memory,
     pub models: PathBuf,
     pub listen: SocketAddr,
+    pub store: StoreConfig,
 }
 
 /// What flags may override.
@@ -39,6 +43,7 @@ pub struct Overrides {
     pub models: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
     pub memory_mb: Option<u64>,
+    pub store: Option<PathBuf>,
     /// Keys of `[segments]`, checked as if a file had them.
     pub segments: toml::Table,
 }

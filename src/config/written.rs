@@ -1,5 +1,6 @@
 //! The settings as they are written, and what is impossible among them.
 
+use super::store::RawStore;
 use super::{Config, ConfigError, Overrides};
 use crate::ingest::{Columns, CustomerColumns, Memory};
 use crate::registry::is_plain_name;
@@ -33,6 +34,7 @@ pub(super) struct RawConfig {
     memory: RawMemory,
     registry: RawRegistry,
     serve: RawServe,
+    store: RawStore,
 }
 
 #[derive(Debug, Deserialize)]
@@ -235,6 +237,7 @@ impl RawConfig {
             },
             models: overrides.models.clone().unwrap_or(self.registry.path),
             listen: overrides.listen.unwrap_or(self.serve.listen),
+            store: self.store.check(overrides.store.clone())?,
         })
     }
 }
@@ -470,7 +473,7 @@ impl RawSegments {
     }
 }
 
-fn refuse(
+pub(super) fn refuse(
     impossible: bool,
     key: &str,
     message: impl FnOnce() -> String,

@@ -1,5 +1,6 @@
 //! Why a call failed.
 
+use super::records::Refused;
 use crate::serving::ServingError;
 use crate::store::StoreError;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub enum RpcError {
     EmptyVersion,
     #[error("{got} records are too many for one request; at most {limit} are taken")]
     TooManyRecords { got: usize, limit: usize },
+    #[error(transparent)]
+    Refused(#[from] Refused),
     #[error("the store did not keep the records")]
     Store(#[source] Arc<StoreError>),
     #[error(transparent)]

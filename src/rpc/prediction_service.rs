@@ -3,11 +3,12 @@
 use super::pb::prediction_service_server::PredictionService;
 use super::reply::reply;
 use super::request_id::RequestId;
+use super::scored::{Answers, Scoring};
 use super::{RpcError, convert, lookup, pb};
 use crate::serving::{LoadedModel, PARALLEL_FROM, Serving};
 use habitus_engine::domain::AsOf;
 use std::sync::Arc;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 pub struct Predictions {
     serving: Arc<Serving>,
@@ -74,6 +75,17 @@ impl PredictionService for Predictions {
                 request_id: id.to_string(),
             }),
         )
+    }
+
+    type ScoreCustomersStream = Answers;
+
+    async fn score_customers(
+        &self,
+        request: Request<Streaming<pb::ScoreCustomersRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let id = RequestId::of(request.metadata());
+        let scoring = Scoring { serving: Arc::clone(&self.serving), id: id.clone() };
+        reply(&id, Ok(scoring.start(request.into_inner())))
     }
 
     async fn batch_predict(

@@ -2,8 +2,10 @@
 
 use super::complete::complete;
 use super::follow;
+use super::customer_service::Customers;
 use super::model_service::Models;
 use super::pb;
+use super::pb::customer_service_server::{self, CustomerServiceServer};
 use super::pb::model_service_server::{self, ModelServiceServer};
 use super::pb::prediction_service_server::{self, PredictionServiceServer};
 use super::pb::segment_service_server::{self, SegmentServiceServer};
@@ -38,11 +40,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// What health checks may ask about; the empty name stands for the server as a whole.
-const HEALTH_OF: [&str; 4] = [
+const HEALTH_OF: [&str; 5] = [
     "",
     prediction_service_server::SERVICE_NAME,
     segment_service_server::SERVICE_NAME,
     model_service_server::SERVICE_NAME,
+    customer_service_server::SERVICE_NAME,
 ];
 
 /// Why the server could not start, or ended before it was told to.
@@ -89,6 +92,9 @@ pub async fn serve(
     let segments = SegmentServiceServer::new(Segments::new(Arc::clone(&serving)))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let customers = CustomerServiceServer::new(Customers::new(Arc::clone(&serving)))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let models = ModelServiceServer::new(Models::new(serving))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
@@ -111,6 +117,7 @@ pub async fn serve(
         .add_service(predictions)
         .add_service(segments)
         .add_service(models)
+        .add_service(customers)
         .serve_with_incoming_shutdown(incoming, told_to_end);
     tokio::select! {
         ended = server => ended.map_err(ServerError::from),

@@ -65,6 +65,7 @@ fn told(error: &RpcError) -> Told {
                 .with("got", got)
                 .with("limit", limit)
         }
+        RpcError::Refused(refused) => Told::bad_field(refused.reason(), "attributes", refused),
         RpcError::Store(error) => told_of_store(error),
         RpcError::Serving(error) => told_of_serving(error),
     }

@@ -35,34 +35,30 @@ pub struct Live {
     pub(super) writer: Writer,
 }
 
-impl InMemory {
-    /// Histories that `rules` shaped, and the as-of of questions that name none. `knows_customers`
-    /// says whether a customers file was read with them.
-    pub fn new(
+impl Histories {
+    /// Histories that `rules` shaped out of a log, and the as-of of questions that name none.
+    /// `knows_customers` says whether a customers file was read with them.
+    pub fn of_log(
         mut histories: Vec<History>,
         rules: EventRules,
         as_of: AsOf,
         knows_customers: bool,
-    ) -> InMemory {
+    ) -> Histories {
         // A log's histories are sorted already, which this finds out in one pass.
         histories.sort_unstable_by(|a, b| a.customer().cmp(b.customer()));
         let customers = histories.iter().map(|history| history.customer().clone());
         let places = customers.zip(0..).collect();
-        InMemory { places, histories, rules, knows_customers, as_of }
+        Histories::Memory(Box::new(InMemory { places, histories, rules, knows_customers, as_of }))
     }
-}
 
-impl Live {
     /// Answers from a store, and keeps events in it.
     ///
     /// # Errors
     /// Where the system gives no thread to write by.
-    pub fn new(store: Arc<Store>) -> std::io::Result<Live> {
-        Ok(Live { writer: Writer::start(Arc::clone(&store))?, store })
+    pub fn of_store(store: Arc<Store>) -> std::io::Result<Histories> {
+        Ok(Histories::Live(Live { writer: Writer::start(Arc::clone(&store))?, store }))
     }
-}
 
-impl Histories {
     /// What is known now. A call takes it once, so that all of its answer is of one moment.
     pub(super) fn view(&self) -> View<'_> {
         match self {

@@ -18,6 +18,7 @@ mod model;
 mod recent;
 mod records;
 mod state;
+mod supplied;
 
 pub use aliases::Pointed;
 pub use error::ServingError;
@@ -25,5 +26,6 @@ pub use follow::Followed;
 pub use histories::{Histories, InMemory, Live, View};
 pub use members::{Member, Part};
 pub use model::LoadedModel;
-pub use records::{MAX_RECORDS, kept_at};
+pub use records::{MAX_RECORDS, Presence, Receipt, TrainedVersion, kept_at};
+pub use supplied::Supplied;
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};

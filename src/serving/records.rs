@@ -2,8 +2,10 @@
 
 use super::histories::Histories;
 use super::{Serving, ServingError};
+use crate::registry::Registry;
 use crate::store::{Batch, Erased, Outcome, StoreError};
 use habitus_engine::domain::{EventRules, RawEvent, Rejection, Timestamp};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// Records of one request, at most.
@@ -54,16 +56,75 @@ impl Serving {
         matches!(self.histories, Histories::Live(_))
     }
 
-    /// Erases a customer from the store. Waits for the disk.
+    /// Erases a customer from the store, and tells which versions may have learned from them. Waits
+    /// for the disk.
     ///
     /// # Errors
-    /// [`ServingError::EmptyCustomer`], [`ServingError::NoStore`] and [`ServingError::Store`].
-    pub fn erase(&self, customer: &str, at: Timestamp) -> Result<Erased, ServingError> {
+    /// [`ServingError::EmptyCustomer`], [`ServingError::NoStore`], [`ServingError::Store`] and
+    /// [`ServingError::Registry`].
+    pub fn erase(&self, customer: &str, at: Timestamp) -> Result<Receipt, ServingError> {
         let customer = customer.trim();
         match &self.histories {
             _ if customer.is_empty() => Err(ServingError::EmptyCustomer),
             Histories::Memory(_) => Err(ServingError::NoStore),
-            Histories::Live(live) => Ok(live.store.erase(customer, at)?),
+            Histories::Live(live) => Receipt::of(live.store.erase(customer, at)?, &self.registry),
         }
+    }
+}
+
+/// What an erasure did, and what it could not do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    pub erased: Erased,
+    /// The places that were cleaned.
+    pub cleaned: Vec<&'static str>,
+    /// What is left to do before the bytes are gone from the disk too.
+    pub remaining: &'static str,
+    /// The versions that may have learned from the customer.
+    pub versions: Vec<TrainedVersion>,
+}
+
+/// A version that may have learned from a customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrainedVersion {
+    pub name: String,
+    pub version: String,
+    pub presence: Presence,
+}
+
+/// How surely a customer was among those that a version learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It was trained from the store while the customer was in it.
+    Certain,
+    /// It was trained from files, of which the store does not know whom they hold.
+    Possible,
+}
+
+impl Receipt {
+    /// The receipt of an erasure, with the versions of a registry.
+    ///
+    /// # Errors
+    /// [`ServingError::Registry`] where that cannot be read.
+    pub fn of(erased: Erased, registry: &Registry) -> Result<Receipt, ServingError> {
+        let mut versions = Vec::new();
+        for name in registry.names()? {
+            for manifest in registry.versions(&name)?.manifests {
+                let version = manifest.version;
+                versions.push(TrainedVersion {
+                    name: name.clone(),
+                    version,
+                    presence: Presence::Possible,
+                });
+            }
+        }
+        Ok(Receipt {
+            erased,
+            cleaned: vec!["store"],
+            remaining: "freed pages of the store's file are written over when they are needed; \
+                        `habitus store compact` leaves none",
+            versions,
+        })
     }
 }

@@ -3,7 +3,7 @@
 use crate::support::{Trained, trained};
 use habitus::registry::{PRODUCTION, Registry};
 use habitus::rpc::{ServerError, pb, serve};
-use habitus::serving::{LoadedModel, Serving};
+use habitus::serving::{Histories, LoadedModel, Serving};
 use habitus_engine::domain::{History, Timestamp};
 use habitus_engine::scoring::Scorer;
 use pb::model_service_client::ModelServiceClient;
@@ -75,7 +75,9 @@ impl Running {
 
 /// What a server of the trained version over this registry knows, with nothing around it.
 pub fn pinned(models_dir: &Path, histories: Vec<History>) -> Serving {
-    Serving::new(Registry::open(models_dir), loaded().clone(), histories, trained().as_of)
+    let model = loaded().clone();
+    let histories = Histories::of_log(histories, model.rules().clone(), trained().as_of, false);
+    Serving::new(Registry::open(models_dir), model, histories)
 }
 
 /// The trained version, read by the test itself.
