@@ -128,7 +128,7 @@ fn take_events(
     }
     let (hand, handed) = sync_channel(1);
     std::thread::scope(|scope| {
-        let writing = scope.spawn(|| write(store, &handed));
+        let writing = scope.spawn(move || write(store, &handed));
         let read = read(source, config, &digest, skip, account, &hand, progress);
         // The writer ends when there is nothing more to come.
         drop(hand);

@@ -4,7 +4,7 @@ use super::Global;
 use super::exit::Refusal;
 use crate::clock;
 use crate::config::{Config, Overrides};
-use crate::export::{Column, ColumnKind, Schema, Writer};
+use crate::export::{Column, ColumnKind, Schema, TableWriter};
 use crate::report::Table;
 use crate::store::{Kept, Settings, Store};
 use anyhow::Context;
@@ -101,7 +101,7 @@ fn compact(store: Store, settings: &Settings, global: &Global) -> anyhow::Result
 fn export(store: &Store, out: &std::path::Path, global: &Global) -> anyhow::Result<()> {
     let names = FIELDS.map(|(name, _)| name);
     let columns = std::iter::once("customer_id").chain(names);
-    let mut writer = Writer::create(out, Schema::new(columns.map(|name| (name, ColumnKind::Text))))?;
+    let mut writer = TableWriter::create(out, Schema::new(columns.map(|name| (name, ColumnKind::Text))))?;
     let mut rows: Vec<Vec<Option<String>>> = vec![Vec::new(); FIELDS.len() + 1];
     let mut flush = |rows: &mut Vec<Vec<Option<String>>>| -> anyhow::Result<()> {
         let columns = rows.iter_mut().map(|column| Column::Text(std::mem::take(column)));

@@ -86,7 +86,7 @@ impl<'t> Appending<'t> {
                     // As text where it was text: other rules may read it in another way.
                     let mut lines = Lines::new(bytes, false);
                     let damaged = || StoreError::damaged("a record of a batch");
-                    let raw = lines.next().map_err(|_| damaged())?.ok_or_else(damaged)?;
+                    let raw = lines.read().map_err(|_| damaged())?.ok_or_else(damaged)?;
                     let (outcome, is_kept) = self.seen(customer, &mut open, &raw)?;
                     outcomes[record] = outcome;
                     if is_kept {
@@ -205,7 +205,7 @@ impl<'t> Appending<'t> {
     ) -> Result<(), StoreError> {
         let mut each = |bytes: &[u8]| -> Result<(), StoreError> {
             let mut lines = Lines::new(bytes, false);
-            while let Some(raw) = lines.next().map_err(|_| damaged_record(customer))? {
+            while let Some(raw) = lines.read().map_err(|_| damaged_record(customer))? {
                 see(&raw);
             }
             Ok(())

@@ -6,7 +6,7 @@ use super::line::{self, Lines, Tail};
 use super::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
 use super::{FILE, SourceProgress, Store, StoreError, begin, damaged_record, finish, open};
 use super::{tombstone, with_tables};
-use habitus_engine::domain::{RawEvent, RawValue, Timestamp};
+use habitus_engine::domain::{RawValue, Timestamp};
 use redb::{
     ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     WriteTransaction,
@@ -166,7 +166,7 @@ impl Store {
             let (customer, record) = entry.map_err(StoreError::of)?;
             let customer = customer.value();
             customers += 1;
-            let mut count = || -> Result<(u64, u64), StoreError> {
+            let count = || -> Result<(u64, u64), StoreError> {
                 let head = Head::take(record.value()).ok_or_else(|| damaged_record(customer))?;
                 let mut n = n_lines(customer, head.lines)?;
                 for number in 0..head.n_more {
@@ -236,7 +236,8 @@ impl Store {
         let to = begin(&database)?;
         meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
         to.commit().map_err(StoreError::of)?;
-        drop((entries, heads, more, from));
+        drop(entries);
+        drop((heads, more, from));
         let (directory, settings) = (self.directory.clone(), self.settings.clone());
         drop(database);
         // The lock on the old file is held until the new one has its name.
@@ -295,9 +296,11 @@ impl<'t> Rewritten<'t> {
         let mut chunks: Vec<Vec<u8>> = vec![Vec::new()];
         let (mut tail, mut n) = (Tail::default(), 0);
         let mut add = |bytes: &[u8]| -> Result<(), StoreError> {
-            let mut lines = Lines::new(bytes, false);
-            while let Some(raw) = lines.next().map_err(|_| damaged())? {
-                if self.kept_from.is_some_and(|from| is_before(&raw, from)) {
+            // Once as it came, to be kept, and once by its number, to tell how old it is.
+            let (mut lines, mut dated) = (Lines::new(bytes, false), Lines::new(bytes, true));
+            while let Some(raw) = lines.read().map_err(|_| damaged())? {
+                let time = dated.read().map_err(|_| damaged())?.and_then(|raw| raw.time);
+                if self.kept_from.is_some_and(|from| is_before(time, from)) {
                     continue;
                 }
                 if chunks.last().is_none_or(|last| last.len() > CHUNK_BYTES) {
@@ -333,8 +336,8 @@ impl<'t> Rewritten<'t> {
 }
 
 /// Whether a line is older than an instant in every zone. One whose time only rules can read is not.
-fn is_before(raw: &RawEvent<'_>, instant: Timestamp) -> bool {
-    match raw.time {
+fn is_before(time: Option<RawValue<'_>>, instant: Timestamp) -> bool {
+    match time {
         Some(RawValue::Instant(ms)) => ms < instant.0,
         Some(RawValue::Local(ms)) => ms.saturating_add(MOST_OFFSET_MS) < instant.0,
         Some(RawValue::Date(day)) => {
@@ -347,7 +350,7 @@ fn is_before(raw: &RawEvent<'_>, instant: Timestamp) -> bool {
 fn n_lines(customer: &str, bytes: &[u8]) -> Result<u64, StoreError> {
     let mut lines = Lines::new(bytes, true);
     let mut n = 0;
-    while lines.next().map_err(|_| damaged_record(customer))?.is_some() {
+    while lines.read().map_err(|_| damaged_record(customer))?.is_some() {
         n += 1;
     }
     Ok(n)

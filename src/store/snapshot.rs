@@ -188,7 +188,7 @@ fn each_line<E: From<StoreError>>(
     see: &mut impl FnMut(&RawEvent<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut lines = Lines::new(bytes, plain_times);
-    while let Some(raw) = lines.next().map_err(|_| damaged_record(customer))? {
+    while let Some(raw) = lines.read().map_err(|_| damaged_record(customer))? {
         see(&raw)?;
     }
     Ok(())
