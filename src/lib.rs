@@ -23,4 +23,5 @@ pub mod registry;
 pub mod report;
 pub mod rpc;
 pub mod serving;
+mod store;
 pub mod telemetry;
