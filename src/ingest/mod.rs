@@ -14,6 +14,7 @@
 //! rules that shape events and histories belong to the engine, so that streamed events pass the
 //! same functions as the rows read here.
 
+pub(crate) mod bytes;
 mod columns;
 mod csv_log;
 mod customers;

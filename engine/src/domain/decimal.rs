@@ -127,9 +127,151 @@ pub fn product(
     if units.abs() > LIMIT { Err(DecimalError::OutOfRange) } else { Ok((units as i64, rounded)) }
 }
 
+/// So many figures always fit into an `i64`.
+const MAX_FIGURES: usize = 18;
+
+/// The most digits after the point that [`canonical`] takes.
+const MAX_DIGITS: usize = 9;
+
+/// A count of `10^-digits` units as a count of `10^-wanted` units: what [`parse`] makes of its
+/// [`spelled`] text, without the text.
+///
+/// # Errors
+/// [`DecimalError::OutOfRange`].
+pub fn rescale(units: i64, digits: u8, wanted: u8) -> Result<(i64, bool), DecimalError> {
+    let size = units.unsigned_abs();
+    let (size, rounded) = if wanted >= digits {
+        let factor = 10u64.checked_pow(u32::from(wanted - digits));
+        let scaled = factor.and_then(|factor| size.checked_mul(factor));
+        // Nothing stays nothing, however finely it is counted.
+        let scaled = if size == 0 { Some(0) } else { scaled };
+        (scaled.ok_or(DecimalError::OutOfRange)?, false)
+    } else {
+        match 10u64.checked_pow(u32::from(digits - wanted)) {
+            Some(divisor) => {
+                let (whole, rest) = (size / divisor, size % divisor);
+                let half = divisor / 2;
+                let up = rest > half || (rest == half && whole % 2 == 1);
+                (whole + u64::from(up), rest != 0)
+            }
+            // Less than half of a unit, whatever it is.
+            None => (0, size != 0),
+        }
+    };
+    if i128::from(size) > LIMIT {
+        return Err(DecimalError::OutOfRange);
+    }
+    Ok((if units < 0 { -(size as i64) } else { size as i64 }, rounded))
+}
+
+/// A count of `10^-digits` units as text, with as many digits after the point.
+pub fn spelled(units: i64, digits: u8) -> String {
+    let digits = usize::from(digits);
+    let figures = format!("{:0>width$}", units.unsigned_abs(), width = digits + 1);
+    let (whole, fraction) = figures.split_at(figures.len() - digits);
+    let sign = if units < 0 { "-" } else { "" };
+    let point = if digits == 0 { "" } else { "." };
+    format!("{sign}{whole}{point}{fraction}")
+}
+
+/// Reads a text that is exactly as [`spelled`] writes it, with at most nine digits after the point;
+/// `None` of any other, such as `+1`, `01`, `.5` or `-0`.
+pub fn canonical(text: &str) -> Option<(i64, u8)> {
+    let (negative, unsigned) = match text.as_bytes() {
+        [b'-', rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    let point = unsigned.iter().position(|&byte| byte == b'.');
+    let digits = point.map_or(0, |point| unsigned.len() - point - 1);
+    let n_whole = point.unwrap_or(unsigned.len());
+    let leads_with_zero = n_whole > 1 && unsigned.first() == Some(&b'0');
+    if n_whole == 0
+        || leads_with_zero
+        || (point.is_some() && digits == 0)
+        || digits > MAX_DIGITS
+        || n_whole + digits > MAX_FIGURES
+    {
+        return None;
+    }
+    let mut units = 0i64;
+    for (place, byte) in unsigned.iter().enumerate() {
+        if Some(place) != point {
+            units = units * 10 + i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+        }
+    }
+    if negative && units == 0 {
+        return None;
+    }
+    Some((if negative { -units } else { units }, digits as u8))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Counts of every size, and those where rounding and refusing begin.
+    fn counts() -> impl Strategy<Value = i64> {
+        let limit = LIMIT as i64;
+        prop_oneof![
+            any::<i64>(),
+            (any::<i64>(), 0u32..63).prop_map(|(units, shift)| units >> shift),
+            (-2_000i64..2_000).prop_map(|halves| halves * 5),
+            (-20i64..20).prop_map(move |units| units + limit),
+            (-20i64..20, 0u32..4).prop_map(move |(units, tens)| units - limit / 10i64.pow(tens)),
+            Just(i64::MIN),
+            Just(i64::MAX),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        #[test]
+        fn a_rescaled_count_is_what_its_text_reads_as(
+            units in counts(), digits in 0u8..=9, wanted in 0u8..=12,
+        ) {
+            let text = spelled(units, digits);
+            prop_assert_eq!(rescale(units, digits, wanted), parse(&text, wanted), "{}", text);
+        }
+
+        #[test]
+        fn digits_beyond_reason_are_counted_too(
+            units in counts(), digits: u8, wanted: u8,
+        ) {
+            let text = spelled(units, digits);
+            prop_assert_eq!(rescale(units, digits, wanted), parse(&text, wanted), "{}", text);
+        }
+
+        #[test]
+        fn what_is_spelled_canonically_is_read_back(units in counts(), digits in 0u8..=9) {
+            let text = spelled(units, digits);
+            let fits = text.bytes().filter(u8::is_ascii_digit).count() <= MAX_FIGURES;
+            prop_assert_eq!(canonical(&text), fits.then_some((units, digits)), "{}", text);
+        }
+
+        #[test]
+        fn only_what_is_spelled_canonically_is_read(text in "[-+]?[0-9]{0,3}[.e, ]?[0-9]{0,10}") {
+            if let Some((units, digits)) = canonical(&text) {
+                prop_assert_eq!(spelled(units, digits), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_is_spelled_with_all_its_digits() {
+        for (units, digits, text) in
+            [(1_250, 2, "12.50"), (-5, 2, "-0.05"), (7, 0, "7"), (0, 3, "0.000"), (-70, 1, "-7.0")]
+        {
+            assert_eq!(spelled(units, digits), text);
+            assert_eq!(canonical(text), Some((units, digits)));
+        }
+        for text in
+            ["", "-", ".", "+1", "01", "-0", "-0.00", ".5", "5.", "1e3", " 1", "1.2.3", "１"]
+        {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn text_is_read_exactly() {

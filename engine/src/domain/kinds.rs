@@ -3,6 +3,9 @@
 use super::{EventKind, RawEvent, RawValue, decimal};
 use serde::{Deserialize, Serialize};
 
+/// A number is looked at to so many digits for its sign.
+const SIGN_DIGITS: u8 = 6;
+
 /// One rule: where the test holds of the field, the row is of this kind. Rules are asked in their
 /// order, before the row's own kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,22 +70,58 @@ impl KindRule {
         let Some(value) = field.filter(|value| !value.is_blank()) else {
             return self.is == RuleTest::Missing;
         };
+        let mut buffer = itoa::Buffer::new();
         match &self.is {
             RuleTest::Missing => false,
             RuleTest::Negative => sign(value) == Some(-1),
             RuleTest::Zero => sign(value) == Some(0),
-            RuleTest::StartsWith(start) => value.text().starts_with(start),
-            RuleTest::OneOf(texts) => texts.iter().any(|text| *text == value.text()),
+            RuleTest::StartsWith(start) => value.text_in(&mut buffer).starts_with(start),
+            RuleTest::OneOf(texts) => {
+                let value = value.text_in(&mut buffer);
+                texts.iter().any(|text| *text == value)
+            }
         }
     }
 }
 
-/// The sign of a number, to six digits.
+/// The sign of a number.
 fn sign(value: RawValue<'_>) -> Option<i64> {
     match value {
         RawValue::Integer(number) => Some(number.signum()),
         RawValue::Float(number) if number.is_nan() => None,
         RawValue::Float(number) => Some(i64::from(number > 0.0) - i64::from(number < 0.0)),
-        other => decimal::parse(&other.text(), 6).ok().map(|(units, _)| units.signum()),
+        RawValue::Decimal { units, digits } => {
+            decimal::rescale(units, digits, SIGN_DIGITS).ok().map(|(units, _)| units.signum())
+        }
+        other => decimal::parse(&other.text(), SIGN_DIGITS).ok().map(|(units, _)| units.signum()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_is_tested_as_its_text_is() {
+        let text = |text: &str| text.to_owned();
+        let tests = [
+            RuleTest::Missing,
+            RuleTest::Negative,
+            RuleTest::Zero,
+            RuleTest::StartsWith(text("-1")),
+            RuleTest::StartsWith(text("0.0")),
+            RuleTest::OneOf(vec![text("7"), text("0.00")]),
+        ];
+        let spelled =
+            ["0", "0.00", "7", "-1.50", "0.0000004", "-0.0000006", "9999999999", "0.0625"];
+        for spelled in spelled {
+            let decimal = RawValue::decimal(spelled).unwrap();
+            assert_eq!(decimal.text(), spelled);
+            for is in tests.clone() {
+                let rule = KindRule { field: RuleField::Item, is, kind: RuledKind::Ignore };
+                let holds = |item| rule.holds(&RawEvent { item: Some(item), ..Default::default() });
+                assert_eq!(holds(decimal), holds(RawValue::Text(spelled)), "{rule:?} {spelled}");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One row of a log before any rule has looked at it.
 
+use super::decimal;
 use std::borrow::Cow;
 
 /// One field of a row, in the type in which its file has it. Texts are read by the rules; what a
@@ -15,9 +16,20 @@ pub enum RawValue<'a> {
     Local(i64),
     /// Days since 1970 in the rules' zone.
     Date(i32),
+    /// A number as a text spells it, of which nothing is lost but the letters: a count of
+    /// `10^-digits` units, so that `12.50` is 1250 with two digits. There are at most nine.
+    Decimal {
+        units: i64,
+        digits: u8,
+    },
 }
 
 impl<'a> RawValue<'a> {
+    /// The decimal whose text is exactly this; `None` where none is, as of `+1`, `01` or `1e3`.
+    pub fn decimal(text: &str) -> Option<RawValue<'static>> {
+        decimal::canonical(text).map(|(units, digits)| RawValue::Decimal { units, digits })
+    }
+
     /// The value as text without blanks around it; a float by its shortest decimal.
     pub fn text(self) -> Cow<'a, str> {
         match self {
@@ -30,6 +42,7 @@ impl<'a> RawValue<'a> {
                 Cow::Owned(super::Timestamp(ms).to_string().trim_end_matches('Z').to_owned())
             }
             RawValue::Date(days) => Cow::Owned(super::Day(days).to_string()),
+            RawValue::Decimal { units, digits } => Cow::Owned(decimal::spelled(units, digits)),
         }
     }
 
@@ -39,7 +52,9 @@ impl<'a> RawValue<'a> {
         'a: 'b,
     {
         match self {
-            RawValue::Integer(number) => Cow::Borrowed(buffer.format(number)),
+            RawValue::Integer(number) | RawValue::Decimal { units: number, digits: 0 } => {
+                Cow::Borrowed(buffer.format(number))
+            }
             other => other.text(),
         }
     }

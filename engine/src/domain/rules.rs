@@ -343,6 +343,8 @@ fn decimal_of(value: RawValue<'_>, digits: u8) -> Result<(i64, bool), DecimalErr
     match value {
         RawValue::Float(number) => decimal::of_float(number, digits),
         RawValue::Text(text) => decimal::parse(text, digits),
+        RawValue::Decimal { units, digits: given } => decimal::rescale(units, given, digits),
+        RawValue::Integer(number) => decimal::rescale(number, 0, digits),
         other => decimal::parse(&other.text(), digits),
     }
 }

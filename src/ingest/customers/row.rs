@@ -156,7 +156,7 @@ fn number(value: RawValue<'_>) -> Option<f64> {
     let number = match value {
         RawValue::Integer(number) => number as f64,
         RawValue::Float(number) => number,
-        RawValue::Text(text) => text.trim().parse().ok()?,
+        RawValue::Text(_) | RawValue::Decimal { .. } => value.text().parse().ok()?,
         RawValue::Instant(_) | RawValue::Local(_) | RawValue::Date(_) => return None,
     };
     Some(number).filter(|number| number.is_finite())
@@ -312,6 +312,7 @@ mod tests {
         for (value, expected) in [
             (RawValue::Integer(-3), Some(-3.0)),
             (RawValue::Float(0.25), Some(0.25)),
+            (RawValue::Decimal { units: 250, digits: 3 }, Some(0.25)),
             (RawValue::Float(f64::NAN), None),
             (RawValue::Float(f64::INFINITY), None),
             (RawValue::Date(9_863), None),

@@ -1,5 +1,6 @@
 //! An accepted row as bytes: about twenty for a plain order, instead of a hundred in memory.
 
+use crate::ingest::bytes::{put_number, put_text, skip_text, take_number, take_text};
 use habitus_engine::domain::{Day, Details, Event, EventKind, Money, Text, Timestamp};
 
 const MS_PER_DAY: i64 = 86_400_000;
@@ -96,51 +97,6 @@ pub(super) fn pass<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, i64)> {
         skip_text(bytes)?;
     }
     Some((customer, at))
-}
-
-/// LEB128 of the zigzag.
-pub(super) fn put_number(bytes: &mut Vec<u8>, number: i64) {
-    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
-    let mut encoded = [0; 10];
-    let mut length = 0;
-    while rest >= 0x80 {
-        encoded[length] = rest as u8 | 0x80;
-        length += 1;
-        rest >>= 7;
-    }
-    encoded[length] = rest as u8;
-    bytes.extend_from_slice(&encoded[..=length]);
-}
-
-pub(super) fn take_number(bytes: &mut &[u8]) -> Option<i64> {
-    let mut word = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        word |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((word >> 1) as i64 ^ -((word & 1) as i64));
-        }
-    }
-    None
-}
-
-pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    put_number(bytes, text.len() as i64);
-    bytes.extend_from_slice(text.as_bytes());
-}
-
-fn skip_text(bytes: &mut &[u8]) -> Option<()> {
-    let length = usize::try_from(take_number(bytes)?).ok()?;
-    *bytes = bytes.get(length..)?;
-    Some(())
-}
-
-pub(super) fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
-    let length = usize::try_from(take_number(bytes)?).ok()?;
-    let (text, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    std::str::from_utf8(text).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a customers file says of one customer, as bytes.
 
-use super::codec::{put_number, put_text, take_number, take_text};
+use crate::ingest::bytes::{put_number, put_text, take_byte, take_number, take_text};
 use habitus_engine::domain::{AttributeValue, Attributes, Label, Timestamp};
 use std::sync::Arc;
 
@@ -78,12 +78,6 @@ pub(super) fn take<'b>(
         attributes.label = Some(Label { churned: flags & CHURNED != 0, at });
     }
     Some((customer, attributes))
-}
-
-fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
-    let (&byte, rest) = bytes.split_first()?;
-    *bytes = rest;
-    Some(byte)
 }
 
 #[cfg(test)]
