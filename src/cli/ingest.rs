@@ -62,7 +62,8 @@ impl Ingest {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
         let overrides = Overrides { store: self.store.clone(), ..Overrides::default() };
         let config = Config::load(self.config.as_deref(), &overrides)?;
-        let events = if self.events.is_empty() { Vec::new() } else { ingest::sources(&self.events)? };
+        let events =
+            if self.events.is_empty() { Vec::new() } else { ingest::sources(&self.events)? };
         let customers = input::customers(&self.customers)?.unwrap_or_default();
         let store = Store::open_or_create(&config.store.path, &config.store.settings)?;
         let before = store.snapshot().sequence();
@@ -291,8 +292,12 @@ impl Account {
         let share = self.n_rejected() as f64 / looked_at as f64;
         if share > most {
             let rows = self.table();
-            return Err(Refusal::TooManyRejected { share: 100.0 * share, most: 100.0 * most, rows }
-                .into());
+            return Err(Refusal::TooManyRejected {
+                share: 100.0 * share,
+                most: 100.0 * most,
+                rows,
+            }
+            .into());
         }
         Ok(())
     }

@@ -101,7 +101,8 @@ fn compact(store: Store, settings: &Settings, global: &Global) -> anyhow::Result
 fn export(store: &Store, out: &std::path::Path, global: &Global) -> anyhow::Result<()> {
     let names = FIELDS.map(|(name, _)| name);
     let columns = std::iter::once("customer_id").chain(names);
-    let mut writer = TableWriter::create(out, Schema::new(columns.map(|name| (name, ColumnKind::Text))))?;
+    let mut writer =
+        TableWriter::create(out, Schema::new(columns.map(|name| (name, ColumnKind::Text))))?;
     let mut rows: Vec<Vec<Option<String>>> = vec![Vec::new(); FIELDS.len() + 1];
     let mut flush = |rows: &mut Vec<Vec<Option<String>>>| -> anyhow::Result<()> {
         let columns = rows.iter_mut().map(|column| Column::Text(std::mem::take(column)));
@@ -117,10 +118,9 @@ fn export(store: &Store, out: &std::path::Path, global: &Global) -> anyhow::Resu
     })?;
     flush(&mut rows)?;
     let n = writer.finish().context("finishing the file")?;
-    global.format.print(
-        || format!("{n} events in {}", out.display()),
-        || json!({ "out": out, "events": n }),
-    )
+    global
+        .format
+        .print(|| format!("{n} events in {}", out.display()), || json!({ "out": out, "events": n }))
 }
 
 type Field = for<'r> fn(&RawEvent<'r>) -> Option<RawValue<'r>>;
@@ -156,4 +156,3 @@ fn table(of: &impl Serialize) -> String {
     }
     table.to_string()
 }
-

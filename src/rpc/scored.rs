@@ -90,8 +90,7 @@ impl Scoring {
         let answer_each = move || -> Vec<pb::ScoredCustomer> {
             customers.into_iter().map(|one| scored(&model, one, as_of, now)).collect()
         };
-        let rows =
-            if is_small { answer_each() } else { lookup::aside(answer_each).await? };
+        let rows = if is_small { answer_each() } else { lookup::aside(answer_each).await? };
         Ok(pb::ScoreCustomersResponse {
             rows,
             model: name,

@@ -1,8 +1,8 @@
 //! The server: every service on one listener, until it is told to end.
 
 use super::complete::complete;
-use super::follow;
 use super::customer_service::Customers;
+use super::follow;
 use super::model_service::Models;
 use super::pb;
 use super::pb::customer_service_server::{self, CustomerServiceServer};

@@ -79,9 +79,7 @@ fn told_of_serving(error: &ServingError) -> Told {
             let told = Told::new(Code::OutOfRange, "AS_OF_TOO_OLD", error.to_string());
             Told { field: Some("as_of"), ..told }.with("kept_from", kept_from)
         }
-        ServingError::NoStore => {
-            Told::new(Code::FailedPrecondition, "NO_STORE", error.to_string())
-        }
+        ServingError::NoStore => Told::new(Code::FailedPrecondition, "NO_STORE", error.to_string()),
         ServingError::Store(error) => told_of_store(error),
         ServingError::BatchTooLarge { got, limit } => {
             Told::bad_field("BATCH_TOO_LARGE", "customer_ids", error)

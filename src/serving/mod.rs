@@ -27,5 +27,5 @@ pub use histories::{Histories, InMemory, Live, View};
 pub use members::{Member, Part};
 pub use model::LoadedModel;
 pub use records::{MAX_RECORDS, Presence, Receipt, TrainedVersion, kept_at};
-pub use supplied::Supplied;
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};
+pub use supplied::Supplied;

@@ -177,9 +177,8 @@ mod tests {
 
     fn bytes(about: &About, names: &[String]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let number = |name: &str| {
-            names.iter().position(|known| known == name).map(|at| at as u32).ok_or(())
-        };
+        let number =
+            |name: &str| names.iter().position(|known| known == name).map(|at| at as u32).ok_or(());
         about.put(&mut bytes, number).unwrap();
         bytes
     }

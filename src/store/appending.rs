@@ -3,11 +3,11 @@
 use super::about::About;
 use super::batch::{Batch, Outcome, Seen};
 use super::head::{CHUNK_BYTES, Head, chunk_record, unsealed};
-use super::line::{self, Lines, Tail};
+use super::line::{self, EventIds, Lines, Tail};
 use super::snapshot::names;
 use super::tables::{HEADS, META, MORE, Meta, NAMES, SOURCES, TOMBSTONES};
 use super::{SourceProgress, StoreError, damaged_record, tombstone};
-use habitus_engine::domain::RawEvent;
+use habitus_engine::domain::{RawEvent, RawValue};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -171,8 +171,11 @@ impl<'t> Appending<'t> {
             Some(ids) => ids,
             None => {
                 let mut ids = HashSet::new();
-                self.each_line(customer, open, |known| {
-                    ids.extend(id_hash(known));
+                self.each_chunk(customer, open, |chunk| {
+                    for id in EventIds::new(chunk) {
+                        ids.insert(hash(id.map_err(|_| damaged_record(customer))?.1));
+                    }
+                    Ok(())
                 })?;
                 ids
             }
@@ -187,36 +190,33 @@ impl<'t> Appending<'t> {
         let text = |raw: &RawEvent<'_>| raw.event_id.map(|id| id.text().into_owned());
         let wanted = text(raw);
         let (mut is_there, mut is_same) = (false, false);
-        self.each_line(customer, open, |known| {
-            if text(known) == wanted {
-                is_there = true;
-                is_same |= known == raw;
+        self.each_chunk(customer, open, |chunk| {
+            let mut lines = Lines::new(chunk, false);
+            while let Some(known) = lines.read().map_err(|_| damaged_record(customer))? {
+                if text(&known) == wanted {
+                    is_there = true;
+                    is_same |= says_the_same(&known, raw);
+                }
             }
+            Ok(())
         })?;
         let outcome = if is_there { Outcome::Duplicate } else { Outcome::Accepted };
         Ok((outcome, !is_same))
     }
 
-    fn each_line(
+    fn each_chunk(
         &self,
         customer: &str,
         open: &Open,
-        mut see: impl FnMut(&RawEvent<'_>),
+        mut see: impl FnMut(&[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut each = |bytes: &[u8]| -> Result<(), StoreError> {
-            let mut lines = Lines::new(bytes, false);
-            while let Some(raw) = lines.read().map_err(|_| damaged_record(customer))? {
-                see(&raw);
-            }
-            Ok(())
-        };
         if let Some(first) = &open.first {
-            each(first)?;
+            see(first)?;
         }
         for number in 0..open.n_more.saturating_sub(1) {
-            each(&self.chunk(customer, number)?)?;
+            see(&self.chunk(customer, number)?)?;
         }
-        each(&open.last)
+        see(&open.last)
     }
 
     fn add(
@@ -292,8 +292,32 @@ impl<'t> Appending<'t> {
 
 /// A number that stands for a line's event id.
 fn id_hash(raw: &RawEvent<'_>) -> Option<u64> {
-    let id = raw.event_id.filter(|id| !id.is_blank())?;
+    raw.event_id.filter(|id| !id.is_blank()).map(hash)
+}
+
+fn hash(id: RawValue<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.text_in(&mut itoa::Buffer::new()).hash(&mut hasher);
-    Some(hasher.finish())
+    hasher.finish()
+}
+
+/// Whether two lines have the same texts, whatever types their files had.
+fn says_the_same(a: &RawEvent<'_>, b: &RawEvent<'_>) -> bool {
+    let fields = |raw: &RawEvent<'_>| {
+        [
+            raw.time,
+            raw.amount,
+            raw.kind,
+            raw.quantity,
+            raw.discount,
+            raw.currency,
+            raw.rating,
+            raw.order_id,
+            raw.item,
+            raw.category,
+            raw.channel,
+        ]
+        .map(|field| field.map(|value| value.text().into_owned()))
+    };
+    fields(a) == fields(b)
 }

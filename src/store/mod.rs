@@ -191,9 +191,7 @@ fn open(directory: &Path, file: &str, settings: &Settings) -> Result<Database, S
     let mut builder = Builder::new();
     builder.set_cache_size(settings.cache_bytes);
     builder.create(directory.join(file)).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            StoreError::InUse { directory: directory.to_owned() }
-        }
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { directory: directory.to_owned() },
         error => StoreError::of(error),
     })
 }
@@ -211,7 +209,11 @@ fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
     let transaction = begin(&database)?;
     with_tables(&transaction)?;
     meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
-    transaction.open_table(SALT).map_err(StoreError::of)?.insert((), &salt).map_err(StoreError::of)?;
+    transaction
+        .open_table(SALT)
+        .map_err(StoreError::of)?
+        .insert((), &salt)
+        .map_err(StoreError::of)?;
     transaction.commit().map_err(StoreError::of)?;
     drop(database);
     finish(directory, &unfinished)
