@@ -1,5 +1,6 @@
 //! The settings as they are written, and what is impossible among them.
 
+use super::serve::RawServe;
 use super::{Config, ConfigError, Overrides};
 use crate::ingest::{Columns, CustomerColumns, Memory};
 use crate::registry::is_plain_name;
@@ -16,7 +17,6 @@ use habitus_engine::training::{ChurnBy, GateParams, HeadSettings, TrainingSettin
 use habitus_engine::version::{ChurnIs, Eligibility};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The settings as they are written.
@@ -136,12 +136,6 @@ struct RawRegistry {
     path: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawServe {
-    listen: SocketAddr,
-}
-
 /// A decade: longer horizons are no forecast, and days must fit the calendar.
 const MOST_DAYS: u32 = 3_660;
 /// Training holds these customers in memory.
@@ -234,7 +228,7 @@ impl RawConfig {
                 heads,
             },
             models: overrides.models.clone().unwrap_or(self.registry.path),
-            listen: overrides.listen.unwrap_or(self.serve.listen),
+            serve: self.serve.check(overrides)?,
         })
     }
 }
@@ -470,7 +464,7 @@ impl RawSegments {
     }
 }
 
-fn refuse(
+pub(super) fn refuse(
     impossible: bool,
     key: &str,
     message: impl FnOnce() -> String,

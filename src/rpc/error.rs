@@ -12,6 +12,12 @@ pub enum RpcError {
     EmptySegmentId,
     #[error("the version is empty")]
     EmptyVersion,
+    #[error("this call needs a token: `authorization: Bearer TOKEN`")]
+    TokenMissing,
+    #[error("the token is not known here")]
+    TokenUnknown,
+    #[error("{most} calls are in flight already; try again a little later")]
+    TooManyCalls { most: u64 },
     #[error(transparent)]
     Serving(#[from] ServingError),
     #[error("the work was broken off")]

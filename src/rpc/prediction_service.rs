@@ -1,5 +1,6 @@
 //! `PredictionService`: answers about customers.
 
+use super::metrics::Metrics;
 use super::pb::prediction_service_server::PredictionService;
 use super::reply::reply;
 use super::request_id::RequestId;
@@ -11,17 +12,19 @@ use tonic::{Request, Response, Status};
 
 pub struct Predictions {
     serving: Arc<Serving>,
+    metrics: Arc<Metrics>,
 }
 
 impl Predictions {
-    pub fn new(serving: Arc<Serving>) -> Predictions {
-        Predictions { serving }
+    pub fn new(serving: Arc<Serving>, metrics: Arc<Metrics>) -> Predictions {
+        Predictions { serving, metrics }
     }
 
     async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
         let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
         let prediction = self.serving.predict(&model, &request.customer_id, as_of)?;
+        self.metrics.answered(model.version(), 1);
         Ok(convert::prediction(&prediction, &model))
     }
 
@@ -33,8 +36,10 @@ impl Predictions {
         self.serving.check_batch(request.customer_ids.len())?;
         let as_of = lookup::as_of(&self.serving, request.as_of)?;
         let model = lookup::model(&self.serving, request.version).await?;
+        let rows = self.rows(&model, request.customer_ids, as_of).await?;
+        self.metrics.answered(model.version(), rows.len());
         Ok(pb::BatchPredictResponse {
-            rows: self.rows(&model, request.customer_ids, as_of).await?,
+            rows,
             model: model.name().to_owned(),
             model_version: model.version().to_owned(),
             as_of: Some(convert::timestamp(as_of.at)),

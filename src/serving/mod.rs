@@ -8,6 +8,7 @@
 
 mod aliases;
 mod error;
+mod holdings;
 mod members;
 mod model;
 mod recent;
@@ -15,6 +16,7 @@ mod state;
 
 pub use aliases::Pointed;
 pub use error::ServingError;
+pub use holdings::{Holdings, StoreHoldings};
 pub use members::Member;
 pub use model::LoadedModel;
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};

@@ -33,6 +33,8 @@ pub struct Serving {
     /// Where each customer's history stands.
     places: HashMap<CustomerId, usize>,
     as_of: AsOf,
+    /// Of all histories.
+    pub(super) newest_event: Option<Timestamp>,
 }
 
 /// A version in a list: its manifest alone was read.
@@ -72,6 +74,7 @@ impl Serving {
             loading: Mutex::new(()),
             changing: Mutex::new(()),
             places: customers.zip(0..).collect(),
+            newest_event: histories.iter().filter_map(History::newest).max(),
             histories,
             as_of,
         }

@@ -1,0 +1,34 @@
+//! How much a server knows, and how fresh it is, as those who watch it want to see it.
+
+use super::Serving;
+use habitus_engine::domain::Timestamp;
+
+/// What is held at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdings {
+    pub n_customers: u64,
+    /// The newest event of anybody.
+    pub newest_event: Option<Timestamp>,
+    /// Absent where histories are held in memory.
+    pub store: Option<StoreHoldings>,
+}
+
+/// What a store of histories has grown to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreHoldings {
+    /// The records that it accepted so far.
+    pub sequence: u64,
+    /// What it takes on the disk.
+    pub bytes: u64,
+}
+
+impl Serving {
+    /// What is held now. It is asked for each time that the metrics are read, so it must be cheap.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            n_customers: self.n_customers() as u64,
+            newest_event: self.newest_event,
+            store: None,
+        }
+    }
+}
