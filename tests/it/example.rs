@@ -1,6 +1,6 @@
 //! The shipped example and the demo, as a newcomer meets them.
 
-use crate::support::Run;
+use crate::support::{Run, get};
 use habitus::registry::{PRODUCTION, Registry};
 use habitus::rpc::ask;
 use habitus_engine::scoring::Scorer;
@@ -36,7 +36,8 @@ fn the_shipped_version_is_whole_and_can_answer() {
 #[test]
 fn a_bare_serve_answers_for_the_example_and_ends_on_sigterm() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_habitus"))
-        .args(["serve", "--quiet", "--format", "json", "--listen", "127.0.0.1:0", "--models"])
+        .args(["serve", "--quiet", "--format", "json", "--listen", "127.0.0.1:0"])
+        .args(["--metrics", "127.0.0.1:0", "--models"])
         .arg(root().join("models"))
         .stdout(Stdio::piped())
         .spawn()
@@ -59,6 +60,10 @@ fn a_bare_serve_answers_for_the_example_and_ends_on_sigterm() {
     let answer = runtime.block_on(ask(address, "1")).unwrap().prediction.unwrap();
     assert_eq!(answer.model, "example");
     assert!(answer.churn.unwrap().probability.is_some());
+    let metrics = announced["metrics"].as_str().unwrap().parse().unwrap();
+    let (status, page) = get(metrics, "/metrics");
+    assert!(status.ends_with("200 OK"), "{status}");
+    assert!(page.contains("\nhabitus_customers 2357\n"), "{page}");
 
     let pid = server.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
