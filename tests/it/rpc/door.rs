@@ -41,7 +41,7 @@ async fn refusals(server: &Running, authorization: Option<&str>) -> [Status; 2] 
 
 #[tokio::test]
 async fn what_changes_something_needs_the_token() {
-    let server = Running::with(guarded("open sesame")).await;
+    let server = Running::under(guarded("open sesame")).await;
     for (authorization, reason) in [
         (None, "TOKEN_MISSING"),
         (Some("Basic open sesame"), "TOKEN_MISSING"),
@@ -70,7 +70,7 @@ async fn what_changes_something_needs_the_token() {
 
 #[tokio::test]
 async fn what_only_asks_needs_no_token() {
-    let server = Running::with(guarded("open sesame")).await;
+    let server = Running::under(guarded("open sesame")).await;
     assert!(server.predictions().get_prediction(ask("c001")).await.is_ok());
     assert!(server.segments().list_segments(pb::ListSegmentsRequest::default()).await.is_ok());
     let list = pb::ListModelVersionsRequest::default();
@@ -93,7 +93,7 @@ async fn a_server_without_a_token_stays_on_loopback() {
 
 #[tokio::test]
 async fn calls_beyond_the_bound_are_refused_at_once_and_may_be_tried_again() {
-    let server = Running::with(Settings { max_concurrent_calls: 1, ..Settings::default() }).await;
+    let server = Running::under(Settings { max_concurrent_calls: 1, ..Settings::default() }).await;
     for is_given_up in [false, true] {
         let held = server.hold().await;
         server.is_well().await;
@@ -123,7 +123,8 @@ async fn calls_beyond_the_bound_are_refused_at_once_and_may_be_tried_again() {
 
 #[tokio::test]
 async fn calls_of_one_connection_beyond_the_bound_wait() {
-    let server = Running::with(Settings { max_concurrent_streams: 1, ..Settings::default() }).await;
+    let server =
+        Running::under(Settings { max_concurrent_streams: 1, ..Settings::default() }).await;
     // After this the client knows the server's bound.
     server.is_well().await;
     let held = server.hold().await;
@@ -137,7 +138,7 @@ async fn calls_of_one_connection_beyond_the_bound_wait() {
 
 #[tokio::test]
 async fn the_largest_message_is_a_setting() {
-    let server = Running::with(Settings { max_request_bytes: 1024, ..Settings::default() }).await;
+    let server = Running::under(Settings { max_request_bytes: 1024, ..Settings::default() }).await;
     let refused = server.predictions().batch_predict(ask_all(vec!["x".repeat(1024)])).await;
     assert_refused(&refused.unwrap_err(), Code::ResourceExhausted, "MESSAGE_TOO_LARGE", None);
     assert!(server.predictions().batch_predict(ask_all(vec!["x".repeat(1000)])).await.is_ok());

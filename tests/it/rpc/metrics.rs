@@ -14,7 +14,7 @@ const GET_PREDICTION: &str = "habitus.v1.PredictionService/GetPrediction";
 async fn measured(settings: Settings) -> (Running, SocketAddr) {
     let page = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = page.local_addr().unwrap();
-    (Running::with(Settings { metrics: Some(page), ..settings }).await, address)
+    (Running::under(Settings { metrics: Some(page), ..settings }).await, address)
 }
 
 /// The server is in this process, so the test must not wait in its thread.

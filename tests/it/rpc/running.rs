@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// A server of the trained version that guards and bounds calls in its own way.
-    pub async fn with(settings: Settings) -> Running {
+    pub async fn under(settings: Settings) -> Running {
         Running::by(&trained().models_dir, trained().histories.clone(), settings).await
     }
 
