@@ -4,7 +4,7 @@ use crate::shop::{settings, shop, trained};
 use habitus::clock;
 use habitus::ingest::{Account, Columns, CustomerColumns};
 use habitus::registry::{Draft, Registry};
-use habitus::rpc::{pb, serve};
+use habitus::rpc::{Settings, pb, serve};
 use habitus::serving::{Histories, LoadedModel, Serving};
 use habitus_engine::models::selection::Family;
 use pb::prediction_service_client::PredictionServiceClient;
@@ -43,7 +43,7 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(serving, listener, std::future::pending()));
+        tokio::spawn(serve(serving, listener, Settings::default(), std::future::pending()));
         PredictionServiceClient::connect(format!("http://{address}")).await.unwrap()
     })
 }

@@ -4,7 +4,7 @@ use super::Global;
 use super::example;
 use super::input::LogInput;
 use super::output;
-use super::serve::{bind, runtime};
+use super::serve::{bind, runtime, settings};
 use super::train;
 use crate::config::{Config, Overrides};
 use crate::registry::Registry;
@@ -70,7 +70,7 @@ impl Demo {
         let serving = Arc::new(Serving::new(registry, model, histories));
 
         runtime(global)?.block_on(async {
-            let listener = self.listener(config.listen).await?;
+            let listener = self.listener(config.serve.listen).await?;
             let address = listener.local_addr()?;
             let signal = rpc::shutdown_signal()?;
             let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -80,7 +80,8 @@ impl Demo {
                     _ = ended => {}
                 }
             };
-            let server = tokio::spawn(rpc::serve(serving, listener, shutdown));
+            let server =
+                tokio::spawn(rpc::serve(serving, listener, settings(&config.serve), shutdown));
             let answer = rpc::ask(address, &customer).await?;
             global.format.print(
                 || text(&run, &answer, address, &customer),

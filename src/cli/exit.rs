@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::export::ExportError;
 use crate::ingest::IngestError;
 use crate::registry::RegistryError;
+use crate::rpc::ServerError;
 use crate::store::StoreError;
 use habitus_engine::domain::{RuleConflict, TimeError};
 use habitus_engine::features::SpecError;
@@ -166,6 +167,15 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | ExportError::ColumnKind { .. }
             | ExportError::ColumnLength { .. }
             | ExportError::NotFinite { .. } => OTHER,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<ServerError>() {
+        return Some(match error {
+            ServerError::TokenNeeded { .. } => USAGE,
+            ServerError::Listener(_)
+            | ServerError::Reflection(_)
+            | ServerError::Transport(_)
+            | ServerError::Signals(_) => OTHER,
         });
     }
     let usage = error.is::<ConfigError>()

@@ -4,7 +4,7 @@ use super::Global;
 use super::example;
 use super::exit::Refusal;
 use super::input::{self, HowToRead, LogInput, ModelChoice};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, ServeSettings};
 use crate::ingest::{self, Source};
 use crate::registry::{Artefact, Registry};
 use crate::rpc;
@@ -16,6 +16,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// Answer over gRPC
@@ -39,6 +40,9 @@ pub struct Serve {
     /// Where to listen; loopback unless told otherwise
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Where to show the metrics, at /metrics over HTTP; nowhere where left out
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
 }
 
 impl Serve {
@@ -47,9 +51,13 @@ impl Serve {
             models: self.choice.models.clone(),
             listen: self.listen,
             store: self.store.clone(),
+            metrics: self.metrics,
             ..Overrides::default()
         };
         let config = Config::load(self.config.as_deref(), &overrides)?;
+        // Before anything is read, which may take minutes.
+        let mut settings = settings(&config.serve);
+        settings.check(config.serve.listen)?;
         let registry = Registry::open(&config.models);
         let (artefact, alias) = self.choice(&registry)?.load_followed(&registry)?;
         let (model, histories) = match self.store {
@@ -63,11 +71,15 @@ impl Serve {
         let serving = Arc::new(serving);
         let runtime = runtime(global)?;
         runtime.block_on(async {
-            let listener = bind(config.listen).await?;
+            let listener = bind(config.serve.listen).await?;
             let address = listener.local_addr()?;
+            if let Some(metrics) = config.serve.metrics {
+                settings.metrics = Some(bind(metrics).await?);
+            }
+            let metrics = settings.metrics.as_ref().map(TcpListener::local_addr).transpose()?;
             let shutdown = rpc::shutdown_signal()?;
-            announce(&serving, address, global)?;
-            Ok(rpc::serve(serving, listener, shutdown).await?)
+            announce(&serving, address, metrics, global)?;
+            Ok(rpc::serve(serving, listener, settings, shutdown).await?)
         })
     }
 
@@ -164,26 +176,58 @@ pub fn runtime(global: &Global) -> anyhow::Result<Runtime> {
 }
 
 /// Binds the address, naming it where that fails.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+}
+
+/// What the configuration says of a server, in the server's own words. The metrics' address is yet
+/// to be bound.
+pub fn settings(serve: &ServeSettings) -> rpc::Settings {
+    rpc::Settings {
+        token_digests: serve.token_digests.clone(),
+        max_request_bytes: serve.max_message_bytes,
+        max_concurrent_calls: serve.max_concurrent_calls,
+        max_concurrent_streams: serve.max_concurrent_streams,
+        metrics: None,
+    }
 }
 
 /// Says that clients may connect. Scripts wait for this line.
-fn announce(serving: &Serving, address: SocketAddr, global: &Global) -> anyhow::Result<()> {
+fn announce(
+    serving: &Serving,
+    address: SocketAddr,
+    metrics: Option<SocketAddr>,
+    global: &Global,
+) -> anyhow::Result<()> {
     let model = serving.served();
     let customers = serving.view().n_customers();
     global.format.print(
         || {
             let (name, version) = (model.name(), model.version());
-            format!("listening on {address}: {name}@{version} for {customers} customers")
+            let shown = metrics.map(|at| format!(", metrics on http://{at}/metrics"));
+            let shown = shown.unwrap_or_default();
+            format!("listening on {address}: {name}@{version} for {customers} customers{shown}")
         },
         || {
             json!({
                 "listening": address.to_string(),
+                "metrics": metrics.map(|at| at.to_string()),
                 "name": model.name(),
                 "version": model.version(),
                 "customers": customers,
             })
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_a_configuration_is_the_default_one() {
+        let config = Config::from_text("", &Overrides::default()).unwrap();
+        let (ours, default) = (settings(&config.serve), rpc::Settings::default());
+        assert_eq!(format!("{ours:?}"), format!("{default:?}"));
+    }
 }

@@ -64,6 +64,7 @@ impl Train {
             horizon_days: self.horizon_days,
             models: self.models.clone(),
             listen: None,
+            metrics: None,
             memory_mb: self.memory.memory_mb,
             store: None,
             segments: toml::Table::new(),

@@ -1,8 +1,11 @@
 //! The only reader of settings: compiled-in defaults, then a file, then the environment, then
 //! flags. What comes out has no impossible values.
 
+mod serve;
 mod store;
 mod written;
+
+pub use serve::ServeSettings;
 
 use crate::ingest::{Columns, CustomerColumns, Memory};
 use habitus_engine::training::{GateParams, TrainingSettings};
@@ -30,7 +33,7 @@ pub struct Config {
     pub gate: GateParams,
     pub memory: Memory,
     pub models: PathBuf,
-    pub listen: SocketAddr,
+    pub serve: ServeSettings,
     pub store: StoreConfig,
 }
 
@@ -42,6 +45,7 @@ pub struct Overrides {
     pub horizon_days: Option<u32>,
     pub models: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
     pub memory_mb: Option<u64>,
     pub store: Option<PathBuf>,
     /// Keys of `[segments]`, checked as if a file had them.
@@ -194,7 +198,6 @@ mod tests {
         assert_eq!(config.training.horizon_days, 90);
         assert_eq!(config.training.noise_quantile, 0.01);
         assert_eq!(load("[segments]\nnoise_quantile = 0").unwrap().training.noise_quantile, 0.0);
-        assert!(config.listen.ip().is_loopback());
         assert!(config.training.spec.0.len() <= 12);
         assert_eq!(config.training.heads, HeadSettings::default());
     }

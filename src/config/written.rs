@@ -1,5 +1,6 @@
 //! The settings as they are written, and what is impossible among them.
 
+use super::serve::RawServe;
 use super::store::RawStore;
 use super::{Config, ConfigError, Overrides};
 use crate::ingest::{Columns, CustomerColumns, Memory};
@@ -17,7 +18,6 @@ use habitus_engine::training::{ChurnBy, GateParams, HeadSettings, TrainingSettin
 use habitus_engine::version::{ChurnIs, Eligibility};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The settings as they are written.
@@ -138,12 +138,6 @@ struct RawRegistry {
     path: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawServe {
-    listen: SocketAddr,
-}
-
 /// A decade: longer horizons are no forecast, and days must fit the calendar.
 const MOST_DAYS: u32 = 3_660;
 /// Training holds these customers in memory.
@@ -236,7 +230,7 @@ impl RawConfig {
                 heads,
             },
             models: overrides.models.clone().unwrap_or(self.registry.path),
-            listen: overrides.listen.unwrap_or(self.serve.listen),
+            serve: self.serve.check(overrides)?,
             store: self.store.check(overrides.store.clone())?,
         })
     }

@@ -21,6 +21,12 @@ pub enum RpcError {
     Refused(#[from] Refused),
     #[error("the store did not keep the records")]
     Store(#[source] Arc<StoreError>),
+    #[error("this call needs a token: `authorization: Bearer TOKEN`")]
+    TokenMissing,
+    #[error("the token is not known here")]
+    TokenUnknown,
+    #[error("{most} calls are in flight already; try again a little later")]
+    TooManyCalls { most: u64 },
     #[error(transparent)]
     Serving(#[from] ServingError),
     #[error("the work was broken off")]

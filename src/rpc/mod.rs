@@ -7,18 +7,26 @@
 //! tonic makes. `members` is the one answer that comes in several messages. `server` runs it all,
 //! with health and reflection, and `follow` looks at the alias whose version is served.
 //!
+//! Around all services stands a `door`: it bounds the calls in flight, asks for tokens (`auth`) where
+//! `methods` says so, and counts each call (`metrics`), which `metrics_page` shows.
+//!
 //! The generated types do not leave this room, except to clients. What is absent: any arithmetic on
 //! answers, and any decision that another caller of the serving room would have to make again.
 
+mod auth;
 mod client;
 mod complete;
 mod convert;
 mod customer_service;
 mod describe;
+mod door;
 mod error;
 mod follow;
 mod lookup;
 mod members;
+mod methods;
+mod metrics;
+mod metrics_page;
 mod model_service;
 mod prediction_service;
 mod records;
@@ -28,10 +36,12 @@ mod request_id;
 mod scored;
 mod segment_service;
 mod server;
+mod settings;
 mod status;
 
 pub use client::{AskError, ask};
 pub use server::{ServerError, serve, shutdown_signal};
+pub use settings::Settings;
 
 use error::RpcError;
 

@@ -1,5 +1,6 @@
 //! `PredictionService`: answers about customers.
 
+use super::metrics::Metrics;
 use super::pb::prediction_service_server::PredictionService;
 use super::reply::reply;
 use super::request_id::RequestId;
@@ -12,11 +13,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub struct Predictions {
     serving: Arc<Serving>,
+    metrics: Arc<Metrics>,
 }
 
 impl Predictions {
-    pub fn new(serving: Arc<Serving>) -> Predictions {
-        Predictions { serving }
+    pub fn new(serving: Arc<Serving>, metrics: Arc<Metrics>) -> Predictions {
+        Predictions { serving, metrics }
     }
 
     async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
@@ -24,6 +26,7 @@ impl Predictions {
         let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
         let view = self.serving.view();
         let prediction = view.predict(&model, &request.customer_id, as_of)?;
+        self.metrics.answered(model.version(), 1);
         Ok(convert::prediction(&prediction, &model, view.sequence()))
     }
 
@@ -35,8 +38,10 @@ impl Predictions {
         self.serving.check_batch(request.customer_ids.len())?;
         let model = lookup::model(&self.serving, request.version).await?;
         let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
+        let rows = self.rows(&model, request.customer_ids, as_of).await?;
+        self.metrics.answered(model.version(), rows.len());
         Ok(pb::BatchPredictResponse {
-            rows: self.rows(&model, request.customer_ids, as_of).await?,
+            rows,
             model: model.name().to_owned(),
             model_version: model.version().to_owned(),
             as_of: Some(convert::timestamp(as_of.at)),
@@ -84,7 +89,8 @@ impl PredictionService for Predictions {
         request: Request<Streaming<pb::ScoreCustomersRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let id = RequestId::of(request.metadata());
-        let scoring = Scoring { serving: Arc::clone(&self.serving), id: id.clone() };
+        let (serving, metrics) = (Arc::clone(&self.serving), Arc::clone(&self.metrics));
+        let scoring = Scoring { serving, metrics, id: id.clone() };
         reply(&id, Ok(scoring.start(request.into_inner())))
     }
 

@@ -1,5 +1,6 @@
 //! Answers about histories that a caller supplies, request by request.
 
+use super::metrics::Metrics;
 use super::records::{self, Refused};
 use super::request_id::RequestId;
 use super::status::{self, status};
@@ -37,6 +38,7 @@ impl Stream for Answers {
 /// One call.
 pub struct Scoring {
     pub serving: Arc<Serving>,
+    pub metrics: Arc<Metrics>,
     pub id: RequestId,
 }
 
@@ -91,6 +93,7 @@ impl Scoring {
             customers.into_iter().map(|one| scored(&model, one, as_of, now)).collect()
         };
         let rows = if is_small { answer_each() } else { lookup::aside(answer_each).await? };
+        self.metrics.answered(&model_version, rows.len());
         Ok(pb::ScoreCustomersResponse {
             rows,
             model: name,

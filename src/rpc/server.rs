@@ -1,8 +1,12 @@
 //! The server: every service on one listener, until it is told to end.
 
+use super::auth::Tokens;
 use super::complete::complete;
 use super::customer_service::Customers;
+use super::door::{Door, DoorLayer};
 use super::follow;
+use super::metrics::Metrics;
+use super::metrics_page;
 use super::model_service::Models;
 use super::pb;
 use super::pb::customer_service_server::{self, CustomerServiceServer};
@@ -11,8 +15,11 @@ use super::pb::prediction_service_server::{self, PredictionServiceServer};
 use super::pb::segment_service_server::{self, SegmentServiceServer};
 use super::prediction_service::Predictions;
 use super::segment_service::Segments;
+use super::settings::Settings;
+use crate::clock;
 use crate::serving::Serving;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -24,9 +31,6 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
-
-/// A full batch of ids of 400 bytes each.
-const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// A full batch of answers of 3 KiB each, which is several times what an answer takes.
 const MAX_RESPONSE_BYTES: usize = 32 << 20;
@@ -51,6 +55,13 @@ const HEALTH_OF: [&str; 5] = [
 /// Why the server could not start, or ended before it was told to.
 #[derive(Debug, Error)]
 pub enum ServerError {
+    #[error(
+        "{address} is no loopback address, and `serve.token_sha256` lists no token: whoever can \
+         reach it could change what is served"
+    )]
+    TokenNeeded { address: SocketAddr },
+    #[error("the listener fails")]
+    Listener(#[source] std::io::Error),
     #[error("the services cannot be described to clients")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("the server broke down")]
@@ -64,18 +75,27 @@ pub enum ServerError {
 /// The listener is bound by the caller, so that port 0 works and a client may connect as soon as
 /// the address is known: connections wait in the listener until the server takes them.
 ///
+/// Every call goes through one door, which bounds, guards and counts it as `settings` say.
+///
 /// On shutdown health turns to NOT_SERVING first, then the listener closes, and calls in flight get
 /// ten seconds to end. A client that watches health counts as a call and uses that time up.
 ///
 /// # Errors
-/// [`ServerError::Reflection`], [`ServerError::Transport`].
+/// [`ServerError`], but for signals.
 pub async fn serve(
     serving: Arc<Serving>,
     listener: TcpListener,
+    settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
+    settings.check(listener.local_addr().map_err(ServerError::Listener)?)?;
     // It ends with this call.
     let _following = follow::start(&serving);
+    let metrics = Arc::new(Metrics::new(clock::now()));
+    let tokens = Tokens::new(settings.token_digests);
+    let max_calls = u64::from(settings.max_concurrent_calls);
+    let door = Arc::new(Door::new(max_calls, tokens, Arc::clone(&metrics)));
+    let max_request_bytes = settings.max_request_bytes;
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     let described = || {
@@ -86,17 +106,18 @@ pub async fn serve(
     let reflection = described().build_v1()?;
     // The reflection client of grpcio still asks by the older name.
     let reflection_v1alpha = described().build_v1alpha()?;
-    let predictions = PredictionServiceServer::new(Predictions::new(Arc::clone(&serving)))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
+    let predictions = Predictions::new(Arc::clone(&serving), metrics);
+    let predictions = PredictionServiceServer::new(predictions)
+        .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let segments = SegmentServiceServer::new(Segments::new(Arc::clone(&serving)))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let customers = CustomerServiceServer::new(Customers::new(Arc::clone(&serving)))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    let models = ModelServiceServer::new(Models::new(serving))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
+    let models = ModelServiceServer::new(Models::new(Arc::clone(&serving)))
+        .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let (drain, draining) = oneshot::channel::<()>();
     let told_to_end = async move {
@@ -110,6 +131,8 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .layer(DoorLayer::new(&door))
         .layer(MapResponseLayer::new(complete))
         .add_service(health_service)
         .add_service(reflection)
@@ -119,8 +142,15 @@ pub async fn serve(
         .add_service(models)
         .add_service(customers)
         .serve_with_incoming_shutdown(incoming, told_to_end);
+    let page = async {
+        match settings.metrics {
+            Some(listener) => metrics_page::show(listener, door, serving).await,
+            None => pending().await,
+        }
+    };
     tokio::select! {
         ended = server => ended.map_err(ServerError::from),
+        ended = page => ended.map_err(ServerError::Listener),
         () = out_of_time(draining) => {
             tracing::warn!(after_s = DRAIN.as_secs(), "calls still in flight were cut off");
             Ok(())

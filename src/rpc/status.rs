@@ -8,6 +8,7 @@ use crate::store::StoreError;
 use habitus_engine::scoring::ScorerError;
 use std::collections::HashMap;
 use std::error::Error;
+use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -16,6 +17,9 @@ pub const DOMAIN: &str = "habitus.v1";
 
 /// A message can quote the caller, and it travels in headers, whose size clients bound.
 const MAX_MESSAGE_CHARS: usize = 256;
+
+/// When a call that came at a bad moment may be tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a caller is told of an error.
 struct Told {
@@ -27,6 +31,8 @@ struct Told {
     field: Option<&'static str>,
     /// Values that a client may want to read without parsing the message.
     metadata: HashMap<String, String>,
+    /// Set where the same call may succeed later.
+    retry_after: Option<Duration>,
 }
 
 /// The status of a call that failed. Faults on our side are logged here, once; the caller learns
@@ -45,6 +51,9 @@ pub fn status(error: &RpcError, id: &RequestId) -> Status {
     if let Some(field) = told.field {
         details.add_bad_request_violation(field, told.message.as_str());
     }
+    if told.retry_after.is_some() {
+        details.set_retry_info(told.retry_after);
+    }
     Status::with_error_details(told.code, told.message, details)
 }
 
@@ -59,6 +68,16 @@ fn told(error: &RpcError) -> Told {
         RpcError::BadTimestamp { field, .. } => Told::bad_field("BAD_TIMESTAMP", field, error),
         RpcError::EmptySegmentId => Told::bad_field("EMPTY_SEGMENT_ID", "segment_id", error),
         RpcError::EmptyVersion => Told::bad_field("EMPTY_VERSION", "version", error),
+        RpcError::TokenMissing => {
+            Told::new(Code::Unauthenticated, "TOKEN_MISSING", error.to_string())
+        }
+        RpcError::TokenUnknown => {
+            Told::new(Code::Unauthenticated, "TOKEN_UNKNOWN", error.to_string())
+        }
+        RpcError::TooManyCalls { most } => {
+            let told = Told::new(Code::ResourceExhausted, "TOO_MANY_CALLS", error.to_string());
+            Told { retry_after: Some(RETRY_AFTER), ..told }.with("limit", most)
+        }
         RpcError::BrokenOff(_) => Told::internal(),
         RpcError::TooManyRecords { got, limit } => {
             Told::new(Code::ResourceExhausted, "TOO_MANY_RECORDS", error.to_string())
@@ -151,7 +170,8 @@ fn told_of_store(error: &StoreError) -> Told {
 
 impl Told {
     fn new(code: Code, reason: &'static str, message: String) -> Told {
-        Told { code, reason, message: shortened(message), field: None, metadata: HashMap::new() }
+        let (message, metadata) = (shortened(message), HashMap::new());
+        Told { code, reason, message, field: None, metadata, retry_after: None }
     }
 
     fn bad_field(reason: &'static str, field: &'static str, error: &dyn Error) -> Told {

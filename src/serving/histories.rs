@@ -27,6 +27,8 @@ pub struct InMemory {
     /// Whether a customers file was read with them.
     pub(super) knows_customers: bool,
     as_of: AsOf,
+    /// The newest instant of an event.
+    newest: Option<Timestamp>,
 }
 
 /// Histories in a store, and the way into it.
@@ -48,7 +50,15 @@ impl Histories {
         histories.sort_unstable_by(|a, b| a.customer().cmp(b.customer()));
         let customers = histories.iter().map(|history| history.customer().clone());
         let places = customers.zip(0..).collect();
-        Histories::Memory(Box::new(InMemory { places, histories, rules, knows_customers, as_of }))
+        let newest = histories.iter().filter_map(History::newest).max();
+        Histories::Memory(Box::new(InMemory {
+            places,
+            histories,
+            rules,
+            knows_customers,
+            as_of,
+            newest,
+        }))
     }
 
     /// Answers from a store, and keeps events in it.
@@ -121,7 +131,7 @@ impl View<'_> {
     /// The newest instant of an event.
     pub fn newest(&self) -> Option<Timestamp> {
         match self {
-            View::Memory(memory) => memory.histories.iter().filter_map(History::newest).max(),
+            View::Memory(memory) => memory.newest,
             View::Stored(snapshot) => snapshot.newest(),
         }
     }

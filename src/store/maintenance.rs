@@ -119,14 +119,22 @@ impl Store {
         Ok(found.map(|at| Timestamp(at.value())))
     }
 
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at.
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        let path = self.directory.join(FILE);
+        let file = fs::metadata(&path).map_err(|source| StoreError::Io { path, source })?;
+        Ok(file.len())
+    }
+
     /// What the store takes. It walks all pages.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let snapshot = self.snapshot();
-        let path = self.directory.join(FILE);
-        let file = fs::metadata(&path).map_err(|source| StoreError::Io { path, source })?;
         let transaction = self.database.begin_read().map_err(StoreError::of)?;
         let table = |definition| transaction.open_table(definition).map_err(StoreError::of);
         let stored = table(HEADS)?.stats().map_err(StoreError::of)?.stored_bytes();
@@ -142,7 +150,7 @@ impl Store {
             erased_customers: tombstones.len().map_err(StoreError::of)?,
             newest: snapshot.newest().map(|at| at.to_string()),
             kept_from: snapshot.kept_from().map(|at| at.to_string()),
-            file_bytes: file.len(),
+            file_bytes: self.file_bytes()?,
             stored_bytes: stored + more,
         })
     }

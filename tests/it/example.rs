@@ -1,6 +1,6 @@
 //! The shipped example and the demo, as a newcomer meets them.
 
-use crate::support::Run;
+use crate::support::{Run, get};
 use habitus::registry::{PRODUCTION, Registry};
 use habitus::rpc::ask;
 use habitus_engine::scoring::Scorer;
@@ -23,13 +23,21 @@ fn the_shipped_version_is_whole_and_can_answer() {
 
 #[test]
 fn a_bare_serve_answers_for_the_example_and_ends_on_sigterm() {
-    let mut server = Run::new("serve").path("--models", &root().join("models")).listening();
+    let mut server = Run::new("serve")
+        .arg("--metrics")
+        .arg("127.0.0.1:0")
+        .path("--models", &root().join("models"))
+        .listening();
     assert_eq!(server.announced["customers"], 2_357);
     let address = server.address();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(ask(address, "1")).unwrap().prediction.unwrap();
     assert_eq!(answer.model, "example");
     assert!(answer.churn.unwrap().probability.is_some());
+    let metrics = server.announced["metrics"].as_str().unwrap().parse().unwrap();
+    let (status, page) = get(metrics, "/metrics");
+    assert!(status.ends_with("200 OK"), "{status}");
+    assert!(page.contains("\nhabitus_customers 2357\n"), "{page}");
 
     let pid = server.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

@@ -1,6 +1,8 @@
 //! The gRPC face, asked by real clients over real sockets.
 
+mod door;
 mod drain;
+mod metrics;
 mod models;
 mod parity;
 mod predictions;

@@ -4,8 +4,9 @@ use habitus::ingest::{Memory, Reading};
 use habitus::registry::{PRODUCTION, Registry};
 use habitus_engine::domain::{AsOf, History, Timestamp};
 use serde_json::Value;
-use std::fmt::Write;
-use std::io::{BufRead, BufReader};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -104,6 +105,17 @@ pub fn trained() -> &'static Trained {
         }
     });
     &TRAINED
+}
+
+/// The status line and the body of a page.
+pub fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
 /// One run of the `habitus` command.

@@ -2,7 +2,7 @@
 
 use crate::support::{Trained, trained};
 use habitus::registry::{PRODUCTION, Registry};
-use habitus::rpc::{ServerError, pb, serve};
+use habitus::rpc::{ServerError, Settings, pb, serve};
 use habitus::serving::{Histories, LoadedModel, Serving};
 use habitus_engine::domain::{History, Timestamp};
 use habitus_engine::scoring::Scorer;
@@ -11,12 +11,19 @@ use pb::prediction_service_client::PredictionServiceClient;
 use pb::segment_service_client::SegmentServiceClient;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
 /// The server ends when this is dropped, so a test holds on to it.
@@ -39,20 +46,27 @@ impl Running {
 
     /// The same for other customers than those it was trained on.
     pub async fn of(models_dir: &Path, histories: Vec<History>) -> Running {
-        Running::with(Arc::new(pinned(models_dir, histories))).await
+        Running::with(Arc::new(pinned(models_dir, histories)), Settings::default()).await
     }
 
     /// A server of the trained version that follows the production version of this registry.
     pub async fn following(models_dir: &Path) -> Running {
         let serving = pinned(models_dir, trained().histories.clone());
-        Running::with(Arc::new(serving.following(PRODUCTION))).await
+        Running::with(Arc::new(serving.following(PRODUCTION)), Settings::default()).await
     }
 
-    async fn with(serving: Arc<Serving>) -> Running {
+    /// A server of the trained version that guards and bounds calls in its own way.
+    pub async fn under(settings: Settings) -> Running {
+        let serving = pinned(&trained().models_dir, trained().histories.clone());
+        Running::with(Arc::new(serving), settings).await
+    }
+
+    /// A server of whatever is given.
+    pub async fn with(serving: Arc<Serving>, settings: Settings) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let ended = tokio::spawn(serve(serving, listener, async move {
+        let ended = tokio::spawn(serve(serving, listener, settings, async move {
             let _ = stopped.await;
         }));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -70,6 +84,58 @@ impl Running {
 
     pub fn models(&self) -> ModelServiceClient<Channel> {
         ModelServiceClient::new(self.channel.clone())
+    }
+
+    /// Begins a call whose message the server will wait for. When this returns, it is on its way.
+    pub async fn hold(&self) -> HeldCall {
+        let (begun, has_begun) = oneshot::channel();
+        let (send, message) = oneshot::channel();
+        let held = Held { begun: Some(begun), message: Some(message) };
+        let mut client = Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        let answer = tokio::spawn(async move {
+            let path = "/habitus.v1.PredictionService/GetPrediction".parse().unwrap();
+            let codec =
+                ProstCodec::<pb::GetPredictionRequest, pb::GetPredictionResponse>::default();
+            client.client_streaming(Request::new(held), path, codec).await
+        });
+        has_begun.await.unwrap();
+        HeldCall { send, answer }
+    }
+
+    /// Asks whether the server is well. It takes the calls of a connection in order, so once it has
+    /// answered this one it has those before.
+    pub async fn is_well(&self) {
+        let request = HealthCheckRequest { service: String::new() };
+        HealthClient::new(self.channel.clone()).check(request).await.unwrap();
+    }
+}
+
+/// A call in flight for as long as the test wants.
+pub struct HeldCall {
+    pub send: oneshot::Sender<pb::GetPredictionRequest>,
+    pub answer: JoinHandle<Result<Response<pb::GetPredictionResponse>, Status>>,
+}
+
+/// A request that has begun but whose message is not sent until the test says so.
+struct Held {
+    begun: Option<oneshot::Sender<()>>,
+    message: Option<oneshot::Receiver<pb::GetPredictionRequest>>,
+}
+
+impl Stream for Held {
+    type Item = pb::GetPredictionRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(begun) = self.begun.take() {
+            let _ = begun.send(());
+        }
+        let Some(receiver) = self.message.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let message = ready!(Pin::new(receiver).poll(cx));
+        self.message = None;
+        Poll::Ready(message.ok())
     }
 }
 
