@@ -6,11 +6,10 @@ use crate::clock;
 use crate::config::{Config, Overrides};
 use crate::export::{Column, ColumnKind, Schema, TableWriter};
 use crate::report::Table;
-use crate::store::{Kept, Settings, Store};
+use crate::store::{Kept, Settings, Stats, Store};
 use anyhow::Context;
 use clap::Subcommand;
 use habitus_engine::domain::{RawEvent, RawValue};
-use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -63,7 +62,7 @@ impl Stores {
     }
 }
 
-fn check(mut store: Store, global: &Global) -> anyhow::Result<()> {
+fn check(store: Store, global: &Global) -> anyhow::Result<()> {
     let checked = store.check()?;
     global.format.print(
         || match checked.faults.as_slice() {
@@ -141,18 +140,21 @@ const FIELDS: [(&str, Field); 12] = [
     ("channel", |raw| raw.channel),
 ];
 
-/// Names and values of something that has names.
-fn table(of: &impl Serialize) -> String {
+fn table(stats: &Stats) -> String {
+    let none = || "none".to_owned();
     let mut table = Table::new(&["what", "value"]);
-    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(of) {
-        for (name, value) in fields {
-            let value = match value {
-                serde_json::Value::Null => "none".to_owned(),
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
-            };
-            table.row(vec![name.replace('_', " "), value]);
-        }
+    for (name, value) in [
+        ("customers", stats.customers.to_string()),
+        ("events", stats.lines.to_string()),
+        ("newest event", stats.newest.clone().unwrap_or_else(none)),
+        ("erased customers", stats.erased_customers.to_string()),
+        ("sequence", stats.sequence.to_string()),
+        ("kept from", stats.kept_from.clone().unwrap_or_else(none)),
+        ("bytes of the file", stats.file_bytes.to_string()),
+        ("bytes of records", stats.stored_bytes.to_string()),
+        ("format", stats.format.to_string()),
+    ] {
+        table.row(vec![name.to_owned(), value]);
     }
     table.to_string()
 }

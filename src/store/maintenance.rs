@@ -159,13 +159,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read at all.
-    pub fn check(&mut self) -> Result<Checked, StoreError> {
+    pub fn check(self) -> Result<Checked, StoreError> {
+        let Store { mut database, current, .. } = self;
         let mut faults = Vec::new();
         // Whoever still held a snapshot would keep the database from being checked.
-        if !self.database.check_integrity().map_err(StoreError::of)? {
+        drop(current);
+        if !database.check_integrity().map_err(StoreError::of)? {
             faults.push("pages of the file were not whole and have been mended".to_owned());
         }
-        let transaction = self.database.begin_read().map_err(StoreError::of)?;
+        let transaction = database.begin_read().map_err(StoreError::of)?;
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
         let more = transaction.open_table(MORE).map_err(StoreError::of)?;
         let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;

@@ -80,7 +80,11 @@ impl Store {
         if !directory.join(FILE).is_file() {
             return Err(StoreError::Missing { directory: directory.to_owned() });
         }
-        let database = open(directory, FILE, settings)?;
+        Store::of(directory, settings, open(directory, FILE, settings)?)
+    }
+
+    /// The store that a database holds.
+    fn of(directory: &Path, settings: &Settings, database: Database) -> Result<Store, StoreError> {
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let meta = Meta::read(&transaction.open_table(META).map_err(StoreError::of)?)?;
         match meta {
@@ -202,21 +206,24 @@ fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
     fs::create_dir_all(directory).map_err(failed)?;
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(|error| failed(error.into()))?;
-    let meta = Meta { format: FORMAT, sequence: 0, lines: 0, newest: None, kept_from: None };
     let unfinished = format!("{FILE}.part");
     let _ = fs::remove_file(directory.join(&unfinished));
     let database = open(directory, &unfinished, settings)?;
-    let transaction = begin(&database)?;
-    with_tables(&transaction)?;
-    meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
-    transaction
-        .open_table(SALT)
-        .map_err(StoreError::of)?
-        .insert((), &salt)
-        .map_err(StoreError::of)?;
-    transaction.commit().map_err(StoreError::of)?;
+    found(&database, &salt)?;
     drop(database);
     finish(directory, &unfinished)
+}
+
+/// Makes an empty database a store.
+fn found(database: &Database, salt: &[u8; 32]) -> Result<(), StoreError> {
+    let meta = Meta { format: FORMAT, sequence: 0, lines: 0, newest: None, kept_from: None };
+    let transaction = begin(database)?;
+    with_tables(&transaction)?;
+    meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
+    let mut table = transaction.open_table(SALT).map_err(StoreError::of)?;
+    table.insert((), salt).map_err(StoreError::of)?;
+    drop(table);
+    transaction.commit().map_err(StoreError::of)
 }
 
 /// Makes all tables, so that readers find them.
