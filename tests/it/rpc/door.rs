@@ -4,7 +4,7 @@ use super::running::{Running, ask, ask_all, assert_refused};
 use crate::support::{Run, trained};
 use habitus::registry::Registry;
 use habitus::rpc::{ServerError, Settings, pb, serve};
-use habitus::serving::Serving;
+use habitus::serving::{Histories, Serving};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,8 @@ async fn a_server_without_a_token_stays_on_loopback() {
     run.arg("--listen").arg("0.0.0.0:0").fails(2, &["0.0.0.0:0", "serve.token_sha256"]);
 
     let model = super::running::loaded().clone();
-    let serving = Serving::new(Registry::open(models), model, Vec::new(), trained().as_of);
+    let histories = Histories::of_log(Vec::new(), model.rules().clone(), trained().as_of, false);
+    let serving = Serving::new(Registry::open(models), model, histories);
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let ended = serve(Arc::new(serving), listener, Settings::default(), std::future::pending());
     assert!(matches!(ended.await, Err(ServerError::TokenNeeded { .. })));
