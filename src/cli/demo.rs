@@ -69,7 +69,7 @@ impl Demo {
         let histories = Histories::of_log(histories, model.rules().clone(), as_of, false);
         let serving = Arc::new(Serving::new(registry, model, histories));
 
-        runtime(global)?.block_on(async {
+        runtime()?.block_on(async {
             let listener = self.listener(config.serve.listen).await?;
             let address = listener.local_addr()?;
             let signal = rpc::shutdown_signal()?;

@@ -4,7 +4,7 @@ use super::Global;
 use crate::clock;
 use crate::config::{Config, Overrides};
 use crate::registry::Registry;
-use crate::serving::Receipt;
+use crate::serving::{self, Receipt, ServingError};
 use crate::store::Store;
 use serde_json::json;
 use std::path::PathBuf;
@@ -41,9 +41,12 @@ impl Erase {
         let store = Store::open(&config.store.path, &config.store.settings)?;
         let at = clock::now();
         let mut receipts = Vec::new();
-        for customer in self.customers.iter().map(|customer| customer.trim()) {
-            anyhow::ensure!(!customer.is_empty(), "a customer id is empty");
-            receipts.push((customer, Receipt::of(store.erase(customer, at)?, &registry)?));
+        let customers: Vec<&str> = self.customers.iter().map(|customer| customer.trim()).collect();
+        if customers.contains(&"") {
+            return Err(ServingError::EmptyCustomer.into());
+        }
+        for customer in customers {
+            receipts.push((customer, serving::erase(&store, &registry, customer, at)?));
         }
         if self.compact {
             store.compact(at)?;

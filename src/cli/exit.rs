@@ -63,6 +63,11 @@ pub enum Refusal {
          by --customers"
     )]
     CustomersNeeded { model: String },
+    #[error(
+        "`{model}` was trained with a customers file, whose attributes and opt-outs it needs, and the \
+         store was told of none: put them there by `habitus ingest --customers`"
+    )]
+    AttributesNeeded { model: String },
     #[error("the customers file tells no time, so --as-of is needed")]
     AsOfNeeded,
     #[error("the as-of {as_of} lies in the future")]
@@ -88,6 +93,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::LinfaBeyondMemory
             | Refusal::AsOfNeeded
             | Refusal::CustomersNeeded { .. }
+            | Refusal::AttributesNeeded { .. }
             | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. }
             | Refusal::TooManyRejected { .. }
@@ -172,7 +178,8 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<ServerError>() {
         return Some(match error {
             ServerError::TokenNeeded { .. } => USAGE,
-            ServerError::Listener(_)
+            ServerError::Worker(_)
+            | ServerError::Listener(_)
             | ServerError::Reflection(_)
             | ServerError::Transport(_)
             | ServerError::Signals(_) => OTHER,

@@ -24,6 +24,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 /// ones write less; a killed run repeats at most so many.
 const ROWS_AT_ONCE: usize = 500_000;
 
+/// How many outcomes there are.
+const N_OUTCOMES: usize = Outcome::Damaged as usize + 1;
+
 /// Rejected rows that are shown.
 const MOST_SHOWN: usize = 3;
 
@@ -54,6 +57,10 @@ struct Account {
     duplicates: u64,
     /// Of customers who were erased.
     erased: u64,
+    /// Of customers whose records are damaged.
+    damaged: u64,
+    /// Rows of nobody that a rule leaves out.
+    left_out: u64,
     rejected: BTreeMap<String, u64>,
     examples: Vec<String>,
 }
@@ -75,6 +82,9 @@ impl Ingest {
         let progress = Progress::of(total, "ingesting", true, global.quiet);
         let mut done = 0;
         for source in &events {
+            if account.is_refused(config.max_rejected_share) {
+                break;
+            }
             take_events(&store, source, &config, &mut account, &mut |bytes| {
                 progress.at(done + bytes);
             })?;
@@ -136,16 +146,17 @@ fn take_events(
         let written = writing.join().unwrap_or(Err(StoreError::Closed));
         // Where the writer failed the reader only found nobody to hand to.
         let (outcomes, read) = (written?, read);
-        account.accepted += outcomes[0];
-        account.duplicates += outcomes[1];
-        account.erased += outcomes[2];
+        account.accepted += outcomes[Outcome::Accepted as usize];
+        account.duplicates += outcomes[Outcome::Duplicate as usize];
+        account.erased += outcomes[Outcome::Erased as usize];
+        account.damaged += outcomes[Outcome::Damaged as usize];
         Ok(read?)
     })
 }
 
-/// Counts of accepted, duplicate and erased.
-fn write(store: &Store, handed: &Receiver<Handed>) -> Result<[u64; 3], StoreError> {
-    let mut counts = [0; 3];
+/// How often there was each outcome.
+fn write(store: &Store, handed: &Receiver<Handed>) -> Result<[u64; N_OUTCOMES], StoreError> {
+    let mut counts = [0; N_OUTCOMES];
     for Handed { batch, progress } in handed {
         for outcome in store.append(&batch, Some(&progress))? {
             counts[outcome as usize] += 1;
@@ -185,6 +196,10 @@ fn read(
             let reason = match row.raw {
                 Err(rejection) => rejection.to_string(),
                 Ok(raw) => match (customer_of(raw, &mut buffer), kept_at(rules, raw, now)) {
+                    (None, _) if rules.read(raw, now) == Err(Rejection::Ignored) => {
+                        account.left_out += 1;
+                        return Ok(());
+                    }
                     (None, _) => Rejection::MissingCustomer.to_string(),
                     (Some(customer), _) if customer.len() > MAX_ID_BYTES => {
                         format!("the customer id is longer than {MAX_ID_BYTES} bytes")
@@ -204,7 +219,10 @@ fn read(
         },
         progress,
     )?;
-    hand_over(&mut batch, rows, true);
+    // A file of which too much was rejected is not done with: other settings may read it.
+    if !account.is_refused(config.max_rejected_share) {
+        hand_over(&mut batch, rows, true);
+    }
     Ok(())
 }
 
@@ -221,7 +239,7 @@ fn take_customers(
         now: clock::now(),
     };
     let mut batch = Batch::default();
-    let mut counts = [0u64; 3];
+    let mut counts = [0u64; N_OUTCOMES];
     let mut flush = |batch: &mut Batch| -> anyhow::Result<()> {
         for outcome in store.append(batch, None)? {
             counts[outcome as usize] += 1;
@@ -241,7 +259,9 @@ fn take_customers(
     flush(&mut batch)?;
     account.rows += report.counts.rows;
     account.accepted += counts[Outcome::Accepted as usize];
+    account.duplicates += counts[Outcome::Duplicate as usize];
     account.erased += counts[Outcome::Erased as usize];
+    account.damaged += counts[Outcome::Damaged as usize];
     for (rejection, n) in &report.counts.rejected {
         *account.rejected.entry(rejection.to_string()).or_default() += n;
     }
@@ -270,6 +290,8 @@ impl Account {
             ("accepted", self.accepted),
             ("there already", self.duplicates),
             ("of erased customers", self.erased),
+            ("of customers whose records are damaged", self.damaged),
+            ("of nobody, left out by a rule", self.left_out),
         ] {
             if n > 0 {
                 row(name, n);
@@ -286,10 +308,18 @@ impl Account {
         text
     }
 
-    /// What was rejected is not kept; too much of it ends the run with the exit code of bad data.
-    fn check(&self, most: f64) -> anyhow::Result<()> {
+    fn rejected_share(&self) -> f64 {
         let looked_at = self.rows.saturating_sub(self.resumed).max(1);
-        let share = self.n_rejected() as f64 / looked_at as f64;
+        self.n_rejected() as f64 / looked_at as f64
+    }
+
+    fn is_refused(&self, most: f64) -> bool {
+        self.rejected_share() > most
+    }
+
+    /// Too much that was rejected ends the run with the exit code of bad data.
+    fn check(&self, most: f64) -> anyhow::Result<()> {
+        let share = self.rejected_share();
         if share > most {
             let rows = self.table();
             return Err(Refusal::TooManyRejected {

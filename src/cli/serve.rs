@@ -64,12 +64,16 @@ impl Serve {
             Some(_) => (LoadedModel::try_from(artefact)?, stored(&config)?),
             None => self.read(artefact, &config, global)?,
         };
+        if histories.check_attributes(&model).is_err() {
+            let model = format!("{}@{}", model.name(), model.version());
+            return Err(Refusal::AttributesNeeded { model }.into());
+        }
         let mut serving = Serving::new(registry, model, histories);
         if let Some(alias) = &alias {
             serving = serving.following(alias);
         }
         let serving = Arc::new(serving);
-        let runtime = runtime(global)?;
+        let runtime = runtime()?;
         runtime.block_on(async {
             let listener = bind(config.serve.listen).await?;
             let address = listener.local_addr()?;
@@ -163,15 +167,15 @@ impl Serve {
 /// The histories of the configured store.
 fn stored(config: &Config) -> anyhow::Result<Histories> {
     let store = Store::open_or_create(&config.store.path, &config.store.settings)?;
+    if store.snapshot().n_customers() == 0 {
+        tracing::warn!("the store in {} knows nobody", config.store.path.display());
+    }
     Histories::of_store(Arc::new(store)).context("starting the store's writer")
 }
 
-/// A runtime with as many workers as threads were asked for.
-pub fn runtime(global: &Global) -> anyhow::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = global.threads {
-        builder.worker_threads(usize::from(threads));
-    }
+/// A runtime for what is beside the calls, which have threads of their own.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().context("starting the runtime")
 }
 
@@ -185,6 +189,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub fn settings(serve: &ServeSettings) -> rpc::Settings {
     rpc::Settings {
         token_digests: serve.token_digests.clone(),
+        threads: rayon::current_num_threads(),
         max_request_bytes: serve.max_message_bytes,
         max_concurrent_calls: serve.max_concurrent_calls,
         max_concurrent_streams: serve.max_concurrent_streams,
@@ -200,7 +205,7 @@ fn announce(
     global: &Global,
 ) -> anyhow::Result<()> {
     let model = serving.served();
-    let customers = serving.view().n_customers();
+    let customers = serving.n_customers();
     global.format.print(
         || {
             let (name, version) = (model.name(), model.version());

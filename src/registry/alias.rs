@@ -1,7 +1,7 @@
 //! Names that point at versions, and how they came to.
 
 use super::files::{self, io};
-use super::{Registry, RegistryError};
+use super::{Deed, Registry, RegistryError};
 use habitus_engine::domain::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +28,18 @@ struct Change {
 enum Action {
     Set,
     RollBack,
+}
+
+impl Change {
+    fn deed(&self, name: &str) -> Deed {
+        let (model, alias, version) = (name.to_owned(), self.alias.clone(), self.version.clone());
+        match self.action {
+            Action::Set => {
+                Deed::SetAlias { model, alias, version, overruled: self.overruled.clone() }
+            }
+            Action::RollBack => Deed::RollBack { model, alias, version },
+        }
+    }
 }
 
 impl Registry {
@@ -152,6 +164,7 @@ impl Registry {
         fs::create_dir_all(&directory).map_err(io(&directory))?;
         let path = directory.join(HISTORY);
         let line = serde_json::to_string(&change).map_err(|error| damaged(&path, &error))?;
+        self.note(&change.deed(name), change.at)?;
         files::replace(&directory.join(&change.alias), format!("{}\n", change.version).as_bytes())?;
         files::append(&path, &line)
     }

@@ -8,12 +8,14 @@
 //! <models>/<name>/verdicts/<version>.json    what the gate says of it
 //! <models>/<name>/aliases/production         one line: a version
 //! <models>/<name>/aliases/history.ndjson     every change of an alias
+//! <models>/audit.ndjson                      every change of an alias, refusal and erasure
 //! ```
 //!
 //! A version's directory appears under its name only when it is whole, and never changes.
 
 mod alias;
 mod artefact;
+mod audit;
 mod difference;
 mod error;
 mod examine;
@@ -23,6 +25,7 @@ mod verdict;
 
 pub use alias::pointing_at;
 pub use artefact::{Artefact, Draft, Published, reference_to};
+pub use audit::Deed;
 pub use difference::Difference;
 pub use error::RegistryError;
 pub use examine::Examined;

@@ -2,7 +2,7 @@
 //! again against another incumbent.
 
 use super::files::{self, io};
-use super::{PRODUCTION, Registry, RegistryError, artefact};
+use super::{Deed, PRODUCTION, Registry, RegistryError, artefact};
 use habitus_engine::domain::Timestamp;
 use habitus_engine::training::{Outcome, Verdict};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,10 @@ impl Registry {
             Some(reason) if force => Some(reason),
             Some(reason) => {
                 let name = name.to_owned();
+                let told = (name.clone(), version.clone(), reason.clone());
+                let (model, version_refused, why) = told;
+                let deed = Deed::Refused { model, version: version_refused, reason: why };
+                self.note(&deed, at)?;
                 return Err(RegistryError::GateRefused { name, version, reason });
             }
         };

@@ -3,6 +3,7 @@
 use super::request_id::RequestId;
 use super::status::status;
 use super::{RpcError, convert, lookup, pb};
+use crate::clock;
 use crate::serving::{LoadedModel, Part, Serving};
 use habitus_engine::domain::{AsOf, CustomerId};
 use std::pin::Pin;
@@ -90,8 +91,9 @@ impl Listing {
     async fn part(&self, after: Option<CustomerId>) -> Result<Option<Part>, RpcError> {
         let (serving, model) = (Arc::clone(&self.serving), Arc::clone(&self.model));
         let (cluster, as_of) = (self.cluster, self.as_of);
-        let found =
-            lookup::aside(move || serving.view().members(&model, cluster, as_of, after.as_ref()));
+        let found = lookup::aside(move || {
+            serving.view(clock::now()).members(&model, cluster, as_of, after.as_ref())
+        });
         Ok(found.await??)
     }
 

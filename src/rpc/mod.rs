@@ -38,6 +38,7 @@ mod segment_service;
 mod server;
 mod settings;
 mod status;
+mod workers;
 
 pub use client::{AskError, ask};
 pub use server::{ServerError, serve, shutdown_signal};

@@ -6,6 +6,7 @@ use super::reply::reply;
 use super::request_id::RequestId;
 use super::scored::{Answers, Scoring};
 use super::{RpcError, convert, lookup, pb};
+use crate::clock;
 use crate::serving::{LoadedModel, PARALLEL_FROM, Serving};
 use habitus_engine::domain::AsOf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl Predictions {
     async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
         let model = lookup::model(&self.serving, request.version).await?;
         let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
-        let view = self.serving.view();
+        let view = self.serving.view(clock::now());
         let prediction = view.predict(&model, &request.customer_id, as_of)?;
         self.metrics.answered(model.version(), 1);
         Ok(convert::prediction(&prediction, &model, view.sequence()))
@@ -109,7 +110,7 @@ fn answer(
     customers: Vec<String>,
     as_of: AsOf,
 ) -> Vec<pb::BatchPredictRow> {
-    let view = serving.view();
+    let view = serving.view(clock::now());
     let answers = view.predict_batch(model, &customers, as_of);
     let sequence = view.sequence();
     let rows = customers.into_iter().zip(answers);

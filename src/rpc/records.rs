@@ -32,6 +32,8 @@ pub enum Refused {
     Rules(#[from] Rejection),
     #[error("the customer was erased")]
     Erased,
+    #[error("what is kept of the customer is damaged")]
+    Damaged,
 }
 
 impl Refused {
@@ -43,6 +45,7 @@ impl Refused {
             Refused::TooLong { .. } | Refused::TooManyAttributes => "TOO_LONG",
             Refused::NotFinite { .. } => "NON_FINITE_ATTRIBUTE",
             Refused::Erased => "ERASED",
+            Refused::Damaged => "DAMAGED",
             Refused::Rules(rejection) => match rejection {
                 Rejection::Ragged | Rejection::NotUtf8 => "EMPTY_RECORD",
                 Rejection::MissingCustomer => "MISSING_CUSTOMER",
@@ -124,6 +127,9 @@ pub fn about(told: &pb::CustomerAttributes) -> Result<About, Refused> {
     };
     let mut values = Vec::with_capacity(told.numbers.len() + told.categories.len());
     for (name, &number) in &told.numbers {
+        if name.len() > MAX_TEXT_BYTES {
+            return Err(Refused::TooLong { field: "numbers" });
+        }
         if !number.is_finite() {
             return Err(Refused::NotFinite { name: name.clone() });
         }

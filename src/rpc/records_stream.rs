@@ -23,6 +23,9 @@ use tonic::{Status, Streaming};
 /// Requests of one call that wait for the writer.
 const WAITING: usize = 4;
 
+/// How far an event may lie ahead of the server's clock. No answer sees it before it has happened.
+const AHEAD_MS: i64 = 5 * 60 * 1_000;
+
 type Answer = Result<pb::IngestEventsResponse, Status>;
 
 /// The answers, as tonic takes them.
@@ -60,11 +63,12 @@ impl Intake {
         let (answer, answers) = mpsc::channel(WAITING);
         let (hand, pending) = mpsc::channel(WAITING);
         let (serving, id) = (Arc::clone(&self.serving), self.id.clone());
-        tokio::spawn(answer_all(serving, id, pending, answer.clone()));
+        let answering = tokio::spawn(answer_all(serving, id, pending, answer.clone()));
         tokio::spawn(async move {
             if let Err(error) = self.take_all(requests, &hand).await {
                 // What was handed over before is answered first.
                 drop(hand);
+                let _ = answering.await;
                 answer.closed_or(error, &self.id).await;
             }
         });
@@ -92,12 +96,13 @@ impl Intake {
 
     fn take(&self, request: &pb::IngestEventsRequest) -> Result<Pending, RpcError> {
         let model = self.serving.served();
-        let now = clock::now();
+        // A source's clock may be a little ahead of ours.
+        let latest = Timestamp(clock::now().0 + AHEAD_MS);
         let mut batch = Batch::default();
         let mut results = Vec::with_capacity(request.records.len());
         let mut handed = Vec::with_capacity(request.records.len());
         for (place, record) in request.records.iter().enumerate() {
-            match put(&mut batch, record, model.rules(), now) {
+            match put(&mut batch, record, model.rules(), latest) {
                 Ok(()) => {
                     handed.push(place);
                     results.push(pb::RecordResult::default());
@@ -117,14 +122,14 @@ fn put(
     batch: &mut Batch,
     record: &pb::CustomerRecord,
     rules: &habitus_engine::domain::EventRules,
-    now: Timestamp,
+    latest: Timestamp,
 ) -> Result<(), Refused> {
     match record.record.as_ref().ok_or(Refused::Empty)? {
         pb::customer_record::Record::Event(event) => {
             let customer = records::customer(&event.customer_id)?;
             let row = records::row(event)?;
             let raw = RawEvent { customer: Some(RawValue::Text(customer)), ..row };
-            let at = kept_at(rules, &raw, now)?;
+            let at = kept_at(rules, &raw, latest)?;
             batch.line(customer, &row, at);
         }
         pb::customer_record::Record::Attributes(told) => {
@@ -156,9 +161,10 @@ async fn answer_all(
                 Outcome::Accepted => kept(pb::RecordStatus::Accepted),
                 Outcome::Duplicate => kept(pb::RecordStatus::Duplicate),
                 Outcome::Erased => rejected(&Refused::Erased),
+                Outcome::Damaged => rejected(&Refused::Damaged),
             };
         }
-        let sequence = serving.view().sequence().unwrap_or(0);
+        let sequence = serving.sequence().unwrap_or(0);
         let request_id = id.to_string();
         let response = pb::IngestEventsResponse { results, sequence, request_id };
         if answer.send(Ok(response)).await.is_err() {

@@ -16,18 +16,19 @@ use super::pb::segment_service_server::{self, SegmentServiceServer};
 use super::prediction_service::Predictions;
 use super::segment_service::Segments;
 use super::settings::Settings;
+use super::workers::Workers;
 use crate::clock;
 use crate::serving::Serving;
 use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -60,6 +61,8 @@ pub enum ServerError {
          reach it could change what is served"
     )]
     TokenNeeded { address: SocketAddr },
+    #[error("a thread that answers calls cannot be had")]
+    Worker(#[source] std::io::Error),
     #[error("the listener fails")]
     Listener(#[source] std::io::Error),
     #[error("the services cannot be described to clients")]
@@ -119,39 +122,43 @@ pub async fn serve(
     let models = ModelServiceServer::new(Models::new(Arc::clone(&serving)))
         .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    let (drain, draining) = oneshot::channel::<()>();
-    let told_to_end = async move {
-        shutdown.await;
-        report(&health, ServingStatus::NotServing).await;
-        // Nobody listens any more where the server broke down meanwhile.
-        let _ = drain.send(());
-    };
-    // tonic sets no socket options on a listener that it did not bind itself.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(settings.max_concurrent_streams)
-        .layer(DoorLayer::new(&door))
-        .layer(MapResponseLayer::new(complete))
-        .add_service(health_service)
+    let routes = Routes::new(health_service)
         .add_service(reflection)
         .add_service(reflection_v1alpha)
         .add_service(predictions)
         .add_service(segments)
         .add_service(models)
-        .add_service(customers)
-        .serve_with_incoming_shutdown(incoming, told_to_end);
+        .add_service(customers);
+    let (layer, max_streams) = (DoorLayer::new(&door), settings.max_concurrent_streams);
+    let mut workers = Workers::start(settings.threads, move |dealt, drained| {
+        Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(max_streams)
+            .layer(layer.clone())
+            .layer(MapResponseLayer::new(complete))
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(dealt, drained)
+    })?;
     let page = async {
         match settings.metrics {
-            Some(listener) => metrics_page::show(listener, door, serving).await,
+            Some(listener) => metrics_page::show(listener, Arc::clone(&door), serving).await,
             None => pending().await,
         }
     };
+    let mut page = pin!(page);
+    // The listener closes when connections are no longer dealt.
     tokio::select! {
-        ended = server => ended.map_err(ServerError::from),
+        () = workers.deal(listener) => {}
+        ended = &mut page => return ended.map_err(ServerError::Listener),
+        () = shutdown => {}
+    }
+    report(&health, ServingStatus::NotServing).await;
+    workers.drain();
+    tokio::select! {
+        ended = workers.ended() => ended,
         ended = page => ended.map_err(ServerError::Listener),
-        () = out_of_time(draining) => {
+        () = tokio::time::sleep(DRAIN) => {
             tracing::warn!(after_s = DRAIN.as_secs(), "calls still in flight were cut off");
             Ok(())
         }
@@ -177,13 +184,5 @@ pub fn shutdown_signal() -> Result<impl Future<Output = ()>, ServerError> {
 async fn report(health: &HealthReporter, status: ServingStatus) {
     for name in HEALTH_OF {
         health.set_service_status(name, status).await;
-    }
-}
-
-/// Resolves when the drain has begun and used up its time.
-async fn out_of_time(draining: oneshot::Receiver<()>) {
-    match draining.await {
-        Ok(()) => tokio::time::sleep(DRAIN).await,
-        Err(_) => pending().await,
     }
 }

@@ -10,6 +10,8 @@ pub struct Settings {
     /// The SHA-256 of each accepted token. Where there are any, administrative and ingest calls
     /// need one.
     pub token_digests: Vec<[u8; 32]>,
+    /// Threads that answer calls.
+    pub threads: usize,
     /// The largest request.
     pub max_request_bytes: usize,
     /// Calls in flight in the whole server, beyond which more are refused.
@@ -24,6 +26,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             token_digests: Vec::new(),
+            threads: rayon::current_num_threads(),
             // A full batch of ids of 400 bytes each.
             max_request_bytes: 4 << 20,
             max_concurrent_calls: 1024,

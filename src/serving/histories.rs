@@ -69,12 +69,47 @@ impl Histories {
         Ok(Histories::Live(Live { writer: Writer::start(Arc::clone(&store))?, store }))
     }
 
-    /// What is known now. A call takes it once, so that all of its answer is of one moment.
-    pub(super) fn view(&self) -> View<'_> {
+    /// What is known at `now`. A call takes it once, so that all of its answer is of one moment.
+    pub(super) fn view(&self, now: Timestamp) -> View<'_> {
         match self {
             Histories::Memory(memory) => View::Memory(memory),
-            Histories::Live(live) => View::Stored(live.store.snapshot()),
+            Histories::Live(live) => {
+                let kept_from = live.store.kept_from(now);
+                View::Stored { snapshot: live.store.snapshot(), kept_from }
+            }
         }
+    }
+
+    /// How many customers are known.
+    pub(super) fn n_customers(&self) -> u64 {
+        match self {
+            Histories::Memory(memory) => memory.histories.len() as u64,
+            Histories::Live(live) => live.store.snapshot().n_customers(),
+        }
+    }
+
+    /// The newest instant of an event.
+    pub(super) fn newest(&self) -> Option<Timestamp> {
+        match self {
+            Histories::Memory(memory) => memory.newest,
+            Histories::Live(live) => live.store.snapshot().newest(),
+        }
+    }
+
+    /// Refuses a version that was trained with a customers file where nothing was ever told of
+    /// customers: it would answer about people who opted out.
+    ///
+    /// # Errors
+    /// [`ServingError::CustomersNeeded`].
+    pub fn check_attributes(&self, model: &LoadedModel) -> Result<(), ServingError> {
+        let knows = match self {
+            Histories::Memory(memory) => memory.knows_customers,
+            Histories::Live(live) => live.store.snapshot().knows_attributes(),
+        };
+        if model.needs_customers() && !knows {
+            return Err(ServingError::CustomersNeeded { version: model.version().to_owned() });
+        }
+        Ok(())
     }
 
     /// The instant that a question is about: the one asked for, or that of the log, or now.
@@ -108,31 +143,19 @@ impl Histories {
 /// What is known at one moment.
 pub enum View<'a> {
     Memory(&'a InMemory),
-    Stored(Arc<Snapshot>),
+    Stored {
+        snapshot: Arc<Snapshot>,
+        /// Events before it are not used.
+        kept_from: Option<Timestamp>,
+    },
 }
 
 impl View<'_> {
-    /// How many records the store had accepted; `None` without a store.
+    /// The store's sequence; `None` without a store.
     pub fn sequence(&self) -> Option<u64> {
         match self {
             View::Memory(_) => None,
-            View::Stored(snapshot) => Some(snapshot.sequence()),
-        }
-    }
-
-    /// How many customers are known.
-    pub fn n_customers(&self) -> u64 {
-        match self {
-            View::Memory(memory) => memory.histories.len() as u64,
-            View::Stored(snapshot) => snapshot.n_customers(),
-        }
-    }
-
-    /// The newest instant of an event.
-    pub fn newest(&self) -> Option<Timestamp> {
-        match self {
-            View::Memory(memory) => memory.newest,
-            View::Stored(snapshot) => snapshot.newest(),
+            View::Stored { snapshot, .. } => Some(snapshot.sequence()),
         }
     }
 
@@ -158,8 +181,8 @@ impl View<'_> {
                 Some(&place) => model.scorer.predict(&memory.histories[place], as_of),
                 None => model.scorer.predict(&stranger(), as_of),
             },
-            View::Stored(snapshot) => {
-                let history = snapshot.history(customer, model.rules())?;
+            View::Stored { snapshot, kept_from } => {
+                let history = snapshot.history(customer, model.rules(), *kept_from)?;
                 model.scorer.predict(&history.unwrap_or_else(stranger), as_of)
             }
         })
@@ -199,7 +222,9 @@ impl View<'_> {
                 let rest = &memory.histories[memory.histories.partition_point(passed)..];
                 Cow::Borrowed(&rest[..n.min(rest.len())])
             }
-            View::Stored(snapshot) => Cow::Owned(snapshot.page(after, n, rules)?),
+            View::Stored { snapshot, kept_from } => {
+                Cow::Owned(snapshot.page(after, n, rules, *kept_from)?)
+            }
         })
     }
 }

@@ -25,15 +25,14 @@ pub struct StoreHoldings {
 impl Serving {
     /// What is held now. It is asked for each time that the metrics are read, so it must be cheap.
     pub fn holdings(&self) -> Holdings {
-        let view = self.view();
         let store = match &self.histories {
             Histories::Memory(_) => None,
-            Histories::Live(live) => view.sequence().map(|sequence| StoreHoldings {
-                sequence,
+            Histories::Live(live) => Some(StoreHoldings {
+                sequence: live.store.snapshot().sequence(),
                 // A file that cannot be looked at is nothing to fail for.
                 bytes: live.store.file_bytes().unwrap_or(0),
             }),
         };
-        Holdings { n_customers: view.n_customers(), newest_event: view.newest(), store }
+        Holdings { n_customers: self.n_customers(), newest_event: self.newest(), store }
     }
 }

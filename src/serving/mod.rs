@@ -28,6 +28,6 @@ pub use histories::{Histories, InMemory, Live, View};
 pub use holdings::{Holdings, StoreHoldings};
 pub use members::{Member, Part};
 pub use model::LoadedModel;
-pub use records::{MAX_RECORDS, Presence, Receipt, TrainedVersion, kept_at};
+pub use records::{MAX_RECORDS, Presence, Receipt, TrainedVersion, erase, kept_at};
 pub use state::{Described, Listed, MAX_BATCH, PARALLEL_FROM, Serving};
 pub use supplied::Supplied;

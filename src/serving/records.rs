@@ -2,8 +2,8 @@
 
 use super::histories::Histories;
 use super::{Serving, ServingError};
-use crate::registry::Registry;
-use crate::store::{Batch, Erased, Outcome, StoreError};
+use crate::registry::{Deed, Registry};
+use crate::store::{Batch, Erased, Outcome, Store, StoreError};
 use habitus_engine::domain::{EventRules, RawEvent, Rejection, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Serving {
         match &self.histories {
             _ if customer.is_empty() => Err(ServingError::EmptyCustomer),
             Histories::Memory(_) => Err(ServingError::NoStore),
-            Histories::Live(live) => Receipt::of(live.store.erase(customer, at)?, &self.registry),
+            Histories::Live(live) => erase(&live.store, &self.registry, customer, at),
         }
     }
 }
@@ -102,12 +102,25 @@ pub enum Presence {
     Possible,
 }
 
+/// Erases a customer from a store, notes it, and tells which versions of a registry may have learned
+/// from them.
+///
+/// # Errors
+/// [`ServingError::Store`] and [`ServingError::Registry`].
+pub fn erase(
+    store: &Store,
+    registry: &Registry,
+    customer: &str,
+    at: Timestamp,
+) -> Result<Receipt, ServingError> {
+    let customer_hash = store.hash_of(customer);
+    let place = store.directory().display().to_string();
+    registry.note(&Deed::Erase { customer_hash, store: place }, at)?;
+    Receipt::of(store.erase(customer, at)?, registry)
+}
+
 impl Receipt {
-    /// The receipt of an erasure, with the versions of a registry.
-    ///
-    /// # Errors
-    /// [`ServingError::Registry`] where that cannot be read.
-    pub fn of(erased: Erased, registry: &Registry) -> Result<Receipt, ServingError> {
+    fn of(erased: Erased, registry: &Registry) -> Result<Receipt, ServingError> {
         let mut versions = Vec::new();
         for name in registry.names()? {
             for manifest in registry.versions(&name)?.manifests {

@@ -71,10 +71,28 @@ impl Serving {
         }
     }
 
-    /// What is known of customers now. A call takes it once, so that all of its answer is of one
+    /// What is known of customers at `now`. A call takes it once, so that all of its answer is of one
     /// moment.
-    pub fn view(&self) -> View<'_> {
-        self.histories.view()
+    pub fn view(&self, now: Timestamp) -> View<'_> {
+        self.histories.view(now)
+    }
+
+    /// How many customers are known.
+    pub fn n_customers(&self) -> u64 {
+        self.histories.n_customers()
+    }
+
+    /// The newest instant of an event.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.histories.newest()
+    }
+
+    /// The store's sequence; `None` without a store.
+    pub fn sequence(&self) -> Option<u64> {
+        match &self.histories {
+            Histories::Memory(_) => None,
+            Histories::Live(live) => Some(live.store.snapshot().sequence()),
+        }
     }
 
     /// The version that answers where none is named. A call asks once, so that all of its answer is
@@ -201,6 +219,7 @@ impl Serving {
     /// any can. Waits for the disk.
     pub(super) fn fit(&self, name: &str, version: &str) -> Result<Arc<LoadedModel>, ServingError> {
         let model = self.read(name, version)?;
+        self.histories.check_attributes(&model)?;
         if let Histories::Memory(memory) = &self.histories {
             memory.rules.check_same(model.rules()).map_err(|conflict| {
                 ServingError::RulesDiffer {
@@ -210,9 +229,6 @@ impl Serving {
                     served: conflict.trained,
                 }
             })?;
-            if model.needs_customers() && !memory.knows_customers {
-                return Err(ServingError::CustomersNeeded { version: version.to_owned() });
-            }
         }
         Ok(Arc::new(model))
     }

@@ -2,7 +2,7 @@
 
 use super::about::About;
 use super::batch::{Batch, Outcome, Seen};
-use super::head::{CHUNK_BYTES, Head, chunk_record, unsealed};
+use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, EventIds, Lines, Tail};
 use super::snapshot::names;
 use super::tables::{HEADS, META, MORE, Meta, NAMES, SOURCES, TOMBSTONES};
@@ -63,8 +63,26 @@ impl<'t> Appending<'t> {
         })
     }
 
-    /// Takes the records of one customer, whose numbers in the batch are given.
+    /// Takes the records of one customer, whose numbers in the batch are given. Where what is kept of
+    /// the customer is damaged they are refused, and those of others are not.
     pub fn customer(
+        &mut self,
+        batch: &Batch,
+        records: &[usize],
+        outcomes: &mut [Outcome],
+    ) -> Result<(), StoreError> {
+        let before = self.meta;
+        match self.add_all(batch, records, outcomes) {
+            Err(StoreError::Damaged { .. }) => {
+                self.meta = before;
+                records.iter().for_each(|&record| outcomes[record] = Outcome::Damaged);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn add_all(
         &mut self,
         batch: &Batch,
         records: &[usize],
@@ -79,8 +97,11 @@ impl<'t> Appending<'t> {
         for &record in records {
             match batch.record(record) {
                 Seen::About(about) => {
-                    self.tell(customer, &mut open, about)?;
-                    self.meta.sequence += 1;
+                    self.meta.abouts += 1;
+                    match self.tell(customer, &mut open, about)? {
+                        true => self.meta.sequence += 1,
+                        false => outcomes[record] = Outcome::Duplicate,
+                    }
                 }
                 Seen::Line(bytes, at) => {
                     // As text where it was text: other rules may read it in another way.
@@ -136,7 +157,7 @@ impl<'t> Appending<'t> {
                 ids: None,
             }));
         };
-        let head = Head::take(record.value()).ok_or_else(|| damaged_record(customer))?;
+        let head = Head::take(customer, record.value()).ok_or_else(|| damaged_record(customer))?;
         let (first, last) = match head.n_more.checked_sub(1) {
             None => (None, head.lines.to_vec()),
             Some(number) => (Some(head.lines.to_vec()), self.chunk(customer, number)?),
@@ -155,7 +176,8 @@ impl<'t> Appending<'t> {
 
     fn chunk(&self, customer: &str, number: u32) -> Result<Vec<u8>, StoreError> {
         let record = self.more.get((customer, number)).map_err(StoreError::of)?;
-        let lines = record.as_ref().and_then(|record| unsealed(record.value()));
+        let lines =
+            record.as_ref().and_then(|record| chunk_lines(customer, number, record.value()));
         Ok(lines.ok_or_else(|| damaged_record(customer))?.to_vec())
     }
 
@@ -239,7 +261,8 @@ impl<'t> Appending<'t> {
         Ok(())
     }
 
-    fn tell(&mut self, customer: &str, open: &mut Open, later: &About) -> Result<(), StoreError> {
+    /// Takes over what is told of a customer, and says whether that was news.
+    fn tell(&mut self, customer: &str, open: &mut Open, later: &About) -> Result<bool, StoreError> {
         let mut about = match &open.about {
             None => About::default(),
             Some(bytes) => {
@@ -257,9 +280,12 @@ impl<'t> Appending<'t> {
             });
             Ok(number as u32)
         })?;
+        if open.about.as_ref() == Some(&bytes) {
+            return Ok(false);
+        }
         open.about = Some(bytes);
         open.head_changed = true;
-        Ok(())
+        Ok(true)
     }
 
     fn put(&mut self, customer: &str, open: Open) -> Result<(), StoreError> {
@@ -279,12 +305,12 @@ impl<'t> Appending<'t> {
             about: open.about.as_deref(),
             lines,
         };
-        self.heads.insert(customer, head.record().as_slice()).map_err(StoreError::of)?;
+        self.heads.insert(customer, head.record(customer).as_slice()).map_err(StoreError::of)?;
         Ok(())
     }
 
     fn put_chunk(&mut self, customer: &str, number: u32, lines: &[u8]) -> Result<(), StoreError> {
-        let record = chunk_record(lines);
+        let record = chunk_record(customer, number, lines);
         self.more.insert((customer, number), record.as_slice()).map_err(StoreError::of)?;
         Ok(())
     }

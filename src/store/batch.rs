@@ -39,11 +39,14 @@ pub(super) enum Seen<'b> {
 pub enum Outcome {
     /// It is kept.
     Accepted,
-    /// A line with its event id is there already. One that says the same is not kept twice; one that
+    /// It tells nothing new: of a customer the same is known, or a line with its event id is there
+    /// already. One that says the same is not kept twice; one that
     /// says something else is kept, and the history step goes by the earliest.
     Duplicate,
     /// The customer was erased, and stays so.
     Erased,
+    /// What is kept of the customer cannot be read, so nothing can be added to it.
+    Damaged,
 }
 
 impl Batch {

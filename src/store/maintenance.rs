@@ -1,10 +1,12 @@
 //! What an operator asks of a store: who is erased, what it takes, whether it is whole, and that it
 //! be written anew without what is gone.
 
-use super::head::{CHUNK_BYTES, Head, chunk_record, unsealed};
+use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, Lines, Tail};
 use super::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
-use super::{FILE, SourceProgress, Store, StoreError, begin, damaged_record, finish, open};
+use super::{
+    FILE, SourceProgress, Store, StoreError, UNFINISHED, begin, damaged_record, finish, open,
+};
 use super::{tombstone, with_tables};
 use habitus_engine::domain::{RawValue, Timestamp};
 use redb::{
@@ -30,7 +32,7 @@ pub struct Erased {
     pub had_attributes: bool,
     /// The store's sequence before the customer's first record.
     pub first_sequence: Option<u64>,
-    /// The store's sequence at the erasure.
+    /// The store's sequence after the erasure.
     pub sequence: u64,
 }
 
@@ -56,6 +58,9 @@ pub struct Stats {
 pub struct Checked {
     pub customers: u64,
     pub lines: u64,
+    /// Whether redb found its account of pages out of date and wrote it anew. It does so after some
+    /// deletions too; no record is touched.
+    pub mended: bool,
     /// What is wrong, each with its customer; empty of a store that is whole.
     pub faults: Vec<String>,
 }
@@ -81,23 +86,28 @@ impl Store {
                 n_lines: 0,
                 had_attributes: false,
                 first_sequence: None,
-                sequence: meta.sequence,
+                sequence: 0,
             };
             let record = heads.remove(customer).map_err(StoreError::of)?;
-            let record = record.map(|record| record.value().to_vec());
             if let Some(record) = record {
-                let head = Head::take(&record).ok_or_else(|| damaged_record(customer))?;
                 erased.was_known = true;
-                erased.had_attributes = head.about.is_some();
-                erased.first_sequence = Some(head.first_sequence);
-                erased.n_lines = n_lines(customer, head.lines)?;
-                for number in 0..head.n_more {
-                    let chunk = more.remove((customer, number)).map_err(StoreError::of)?;
-                    let lines = chunk.as_ref().and_then(|chunk| unsealed(chunk.value()));
-                    let lines = lines.ok_or_else(|| damaged_record(customer))?;
-                    erased.n_lines += n_lines(customer, lines)?;
+                // Who cannot be read can be erased all the same; there is only less to tell.
+                if let Some(head) = Head::take(customer, record.value()) {
+                    erased.had_attributes = head.about.is_some();
+                    erased.first_sequence = Some(head.first_sequence);
+                    erased.n_lines = n_lines(customer, head.lines).unwrap_or(0);
                 }
             }
+            let all = (customer, 0)..=(customer, u32::MAX);
+            more.retain_in(all, |(_, number), chunk| {
+                let lines = chunk_lines(customer, number, chunk);
+                erased.n_lines +=
+                    lines.and_then(|lines| n_lines(customer, lines).ok()).unwrap_or(0);
+                false
+            })
+            .map_err(StoreError::of)?;
+            meta.sequence += 1;
+            erased.sequence = meta.sequence;
             meta.lines = meta.lines.saturating_sub(erased.n_lines);
             meta.write(&mut table)?;
             let mut tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
@@ -106,6 +116,13 @@ impl Store {
         };
         self.commit(transaction)?;
         Ok(erased)
+    }
+
+    /// What stands for a customer's id where the id must not: a hash that only this store can make,
+    /// hex.
+    pub fn hash_of(&self, customer: &str) -> String {
+        let hash = tombstone(&self.salt, customer);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// When a customer was erased; `None` of one who was not.
@@ -164,9 +181,15 @@ impl Store {
         let mut faults = Vec::new();
         // Whoever still held a snapshot would keep the database from being checked.
         drop(current);
-        if !database.check_integrity().map_err(StoreError::of)? {
-            faults.push("pages of the file were not whole and have been mended".to_owned());
-        }
+        let mended = match database.check_integrity() {
+            Ok(is_whole) => !is_whole,
+            Err(error) => {
+                // redb panics where it closes a database that it could not read, and there is
+                // nothing in this one to be written down.
+                std::mem::forget(database);
+                return Err(StoreError::of(error));
+            }
+        };
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
         let more = transaction.open_table(MORE).map_err(StoreError::of)?;
@@ -177,11 +200,14 @@ impl Store {
             let customer = customer.value();
             customers += 1;
             let count = || -> Result<(u64, u64), StoreError> {
-                let head = Head::take(record.value()).ok_or_else(|| damaged_record(customer))?;
+                let head = Head::take(customer, record.value());
+                let head = head.ok_or_else(|| damaged_record(customer))?;
                 let mut n = n_lines(customer, head.lines)?;
                 for number in 0..head.n_more {
                     let chunk = more.get((customer, number)).map_err(StoreError::of)?;
-                    let bytes = chunk.as_ref().and_then(|chunk| unsealed(chunk.value()));
+                    let bytes = chunk
+                        .as_ref()
+                        .and_then(|chunk| chunk_lines(customer, number, chunk.value()));
                     n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
                 }
                 Ok((n, u64::from(head.n_more)))
@@ -204,20 +230,18 @@ impl Store {
                 faults.push(format!("there are {lines} lines, {} were counted", meta.lines));
             }
         }
-        Ok(Checked { customers, lines, faults })
+        Ok(Checked { customers, lines, mended, faults })
     }
 
-    /// Writes the store anew without free pages, and so without what was erased, and without lines
-    /// that are older than the retention at `now`. The old file is gone when this returns.
+    /// Writes the store anew, without what was erased and without lines that are older than the
+    /// retention at `now`. The old file is gone when this returns.
     ///
     /// # Errors
     /// [`StoreError`]; the old file stays as it was then.
     pub fn compact(self, now: Timestamp) -> Result<Store, StoreError> {
-        let unfinished = format!("{FILE}.part");
-        let path = self.directory.join(&unfinished);
-        let _ = fs::remove_file(&path);
-        let database = open(&self.directory, &unfinished, &self.settings)?;
-        let kept_from = self.settings.retention_days.and_then(|_| self.kept_from(now));
+        let _ = fs::remove_file(self.directory.join(UNFINISHED));
+        let mut database = open(&self.directory, UNFINISHED, &self.settings)?;
+        let kept_from = self.retained_from(now);
         let from = self.database.begin_read().map_err(StoreError::of)?;
         let mut meta = read_meta(&from.open_table(META).map_err(StoreError::of)?)?;
         let to = begin(&database)?;
@@ -243,15 +267,20 @@ impl Store {
             drop(new);
             to.commit().map_err(StoreError::of)?;
         }
+        if meta.lines != self.current.load().n_lines() {
+            meta.sequence += 1;
+        }
         let to = begin(&database)?;
         meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
         to.commit().map_err(StoreError::of)?;
         drop(entries);
         drop((heads, more, from));
         let (directory, settings) = (self.directory.clone(), self.settings.clone());
+        // What the commits above left free on their way.
+        database.compact().map_err(StoreError::of)?;
         drop(database);
         // The lock on the old file is held until the new one has its name.
-        finish(&directory, &unfinished)?;
+        finish(&directory)?;
         drop(self);
         Store::open(&directory, &settings)
     }
@@ -302,7 +331,7 @@ impl<'t> Rewritten<'t> {
         more: &impl ReadableTable<(&'static str, u32), &'static [u8]>,
     ) -> Result<u64, StoreError> {
         let damaged = || damaged_record(customer);
-        let head = Head::take(record).ok_or_else(damaged)?;
+        let head = Head::take(customer, record).ok_or_else(damaged)?;
         let mut chunks: Vec<Vec<u8>> = vec![Vec::new()];
         let (mut tail, mut n) = (Tail::default(), 0);
         let mut add = |bytes: &[u8]| -> Result<(), StoreError> {
@@ -327,7 +356,8 @@ impl<'t> Rewritten<'t> {
         add(head.lines)?;
         for number in 0..head.n_more {
             let chunk = more.get((customer, number)).map_err(StoreError::of)?;
-            let lines = chunk.as_ref().and_then(|chunk| unsealed(chunk.value()));
+            let lines =
+                chunk.as_ref().and_then(|chunk| chunk_lines(customer, number, chunk.value()));
             add(lines.ok_or_else(damaged)?)?;
         }
         if n == 0 && head.about.is_none() {
@@ -336,9 +366,9 @@ impl<'t> Rewritten<'t> {
         let (first, others) = chunks.split_first().ok_or_else(damaged)?;
         let n_more = others.len() as u32;
         let head = Head { n_more, lines: first, ..head };
-        self.heads.insert(customer, head.record().as_slice()).map_err(StoreError::of)?;
+        self.heads.insert(customer, head.record(customer).as_slice()).map_err(StoreError::of)?;
         for (number, lines) in (0..).zip(others) {
-            let record = chunk_record(lines);
+            let record = chunk_record(customer, number, lines);
             self.more.insert((customer, number), record.as_slice()).map_err(StoreError::of)?;
         }
         Ok(n)

@@ -39,6 +39,9 @@ use std::sync::Arc;
 /// The file in the store's directory.
 const FILE: &str = "store.redb";
 
+/// A file that is being written to take its place.
+const UNFINISHED: &str = "store.redb.part";
+
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// How a store is held.
@@ -80,7 +83,10 @@ impl Store {
         if !directory.join(FILE).is_file() {
             return Err(StoreError::Missing { directory: directory.to_owned() });
         }
-        Store::of(directory, settings, open(directory, FILE, settings)?)
+        let database = open(directory, FILE, settings)?;
+        // What a compaction left that was killed: whoever holds the store knows that none is going on.
+        let _ = fs::remove_file(directory.join(UNFINISHED));
+        Store::of(directory, settings, database)
     }
 
     /// The store that a database holds.
@@ -126,11 +132,16 @@ impl Store {
     }
 
     /// The instant from which on answers can be given at `now`: events before it may be gone, or are
-    /// beyond what is to be kept.
+    /// beyond what is to be kept, and no answer uses them. It moves once a day.
     pub fn kept_from(&self, now: Timestamp) -> Option<Timestamp> {
-        let days = self.settings.retention_days.map(i64::from);
-        let retained = days.map(|days| Timestamp(now.0.saturating_sub(days * MS_PER_DAY)));
-        self.current.load().kept_from().max(retained)
+        self.current.load().kept_from().max(self.retained_from(now))
+    }
+
+    /// The beginning of the retention.
+    fn retained_from(&self, now: Timestamp) -> Option<Timestamp> {
+        let days = i64::from(self.settings.retention_days?);
+        let today = now.0.div_euclid(MS_PER_DAY);
+        Some(Timestamp(today.saturating_sub(days).saturating_mul(MS_PER_DAY)))
     }
 
     /// Keeps the records of a batch in one commit, and how far their file was taken. When this
@@ -143,6 +154,9 @@ impl Store {
         batch: &Batch,
         source: Option<&SourceProgress>,
     ) -> Result<Vec<Outcome>, StoreError> {
+        if batch.is_empty() && source.is_none() {
+            return Ok(Vec::new());
+        }
         let transaction = self.begin()?;
         let mut outcomes = vec![Outcome::Accepted; batch.len()];
         let mut appending = Appending::open(&transaction, self.salt)?;
@@ -203,20 +217,37 @@ fn open(directory: &Path, file: &str, settings: &Settings) -> Result<Database, S
 /// Makes an empty store. It appears under its name when it is whole.
 fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
-    fs::create_dir_all(directory).map_err(failed)?;
+    make_private(directory).map_err(failed)?;
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(|error| failed(error.into()))?;
-    let unfinished = format!("{FILE}.part");
-    let _ = fs::remove_file(directory.join(&unfinished));
-    let database = open(directory, &unfinished, settings)?;
+    let _ = fs::remove_file(directory.join(UNFINISHED));
+    let database = open(directory, UNFINISHED, settings)?;
     found(&database, &salt)?;
     drop(database);
-    finish(directory, &unfinished)
+    finish(directory)?;
+    // The directory's own name must last too.
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))
+        .and_then(|parent| parent.sync_all())
+        .map_err(failed)
+}
+
+/// Makes a directory that nobody else may look into, unless it is there.
+fn make_private(directory: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(directory)
 }
 
 /// Makes an empty database a store.
 fn found(database: &Database, salt: &[u8; 32]) -> Result<(), StoreError> {
-    let meta = Meta { format: FORMAT, sequence: 0, lines: 0, newest: None, kept_from: None };
+    let meta =
+        Meta { format: FORMAT, sequence: 0, lines: 0, abouts: 0, newest: None, kept_from: None };
     let transaction = begin(database)?;
     with_tables(&transaction)?;
     meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
@@ -236,10 +267,10 @@ fn with_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Gives a database file its name, for good.
-fn finish(directory: &Path, unfinished: &str) -> Result<(), StoreError> {
+/// Gives the unfinished file its name, for good.
+fn finish(directory: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
-    fs::rename(directory.join(unfinished), directory.join(FILE)).map_err(failed)?;
+    fs::rename(directory.join(UNFINISHED), directory.join(FILE)).map_err(failed)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 

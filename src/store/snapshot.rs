@@ -1,7 +1,7 @@
 //! What the store holds at one moment, for any number of readers.
 
 use super::about::About;
-use super::head::{Head, unsealed};
+use super::head::{Head, chunk_lines};
 use super::line::Lines;
 use super::tables::{HEADS, META, MORE, Meta, NAMES};
 use super::{StoreError, damaged_record};
@@ -43,7 +43,8 @@ impl Snapshot {
         Ok(Snapshot { heads, more, names, meta, n_customers })
     }
 
-    /// How many records had been accepted. Answers from snapshots of one sequence are the same.
+    /// How often the store had changed: by a record, an erasure or a compaction that left events out.
+    /// Answers from snapshots of one sequence are the same.
     pub fn sequence(&self) -> u64 {
         self.meta.sequence
     }
@@ -68,8 +69,13 @@ impl Snapshot {
         self.meta.kept_from.map(Timestamp)
     }
 
-    /// The history of a customer under these rules; `None` of somebody who is not here. What the
-    /// rules cannot read is not part of it, as it would not be of a log.
+    /// Whether anything was ever told of a customer besides events.
+    pub fn knows_attributes(&self) -> bool {
+        self.meta.abouts > 0
+    }
+
+    /// The history of a customer under these rules, of events from `kept_from` on; `None` of somebody
+    /// who is not here. What the rules cannot read is not part of it, as it would not be of a log.
     ///
     /// # Errors
     /// [`StoreError`] where what was kept cannot be read.
@@ -77,9 +83,10 @@ impl Snapshot {
         &self,
         customer: &str,
         rules: &EventRules,
+        kept_from: Option<Timestamp>,
     ) -> Result<Option<History>, StoreError> {
         match self.heads.get(customer).map_err(StoreError::of)? {
-            Some(record) => self.shaped(customer, record.value(), rules).map(Some),
+            Some(record) => self.shaped(customer, record.value(), rules, kept_from).map(Some),
             None => Ok(None),
         }
     }
@@ -93,6 +100,7 @@ impl Snapshot {
         after: Option<&str>,
         n: usize,
         rules: &EventRules,
+        kept_from: Option<Timestamp>,
     ) -> Result<Vec<History>, StoreError> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.heads.range::<&str>((start, Bound::Unbounded)).map_err(StoreError::of)?;
@@ -100,7 +108,7 @@ impl Snapshot {
             .take(n)
             .map(|entry| {
                 let (customer, record) = entry.map_err(StoreError::of)?;
-                self.shaped(customer.value(), record.value(), rules)
+                self.shaped(customer.value(), record.value(), rules, kept_from)
             })
             .collect()
     }
@@ -118,7 +126,7 @@ impl Snapshot {
         for entry in range {
             let (customer, record) = entry.map_err(StoreError::of)?;
             let (customer, record) = (customer.value(), record.value());
-            let head = Head::take(record).ok_or_else(|| damaged_record(customer))?;
+            let head = Head::take(customer, record).ok_or_else(|| damaged_record(customer))?;
             if let Some(about) = head.about {
                 let about = About::take(about, &self.names);
                 see(customer, Kept::About(&about.ok_or_else(|| damaged_record(customer))?))?;
@@ -133,8 +141,9 @@ impl Snapshot {
         customer: &str,
         record: &[u8],
         rules: &EventRules,
+        kept_from: Option<Timestamp>,
     ) -> Result<History, StoreError> {
-        let head = Head::take(record).ok_or_else(|| damaged_record(customer))?;
+        let head = Head::take(customer, record).ok_or_else(|| damaged_record(customer))?;
         let about: Option<Attributes> = match head.about {
             None => None,
             Some(about) => {
@@ -147,7 +156,9 @@ impl Snapshot {
         let now = Timestamp(i64::MAX);
         self.lines(customer, &head, rules.time_format.is_none(), &mut |raw| {
             let raw = RawEvent { customer: Some(RawValue::Text(customer)), ..*raw };
-            if let Ok(accepted) = rules.read(&raw, now) {
+            if let Ok(accepted) = rules.read(&raw, now)
+                && kept_from.is_none_or(|from| accepted.event.at >= from)
+            {
                 events.push(accepted.event);
             }
             Ok::<(), StoreError>(())
@@ -167,7 +178,8 @@ impl Snapshot {
         for number in 0..head.n_more {
             let record = self.more.get((customer, number)).map_err(StoreError::of)?;
             let record = record.ok_or_else(|| damaged_record(customer))?;
-            let lines = unsealed(record.value()).ok_or_else(|| damaged_record(customer))?;
+            let lines = chunk_lines(customer, number, record.value());
+            let lines = lines.ok_or_else(|| damaged_record(customer))?;
             each_line(customer, lines, plain_times, see)?;
         }
         Ok(())

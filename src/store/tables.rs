@@ -28,10 +28,12 @@ pub const SALT: TableDefinition<(), &[u8; 32]> = TableDefinition::new("salt");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
     pub format: u64,
-    /// Records accepted so far, erased ones included.
+    /// How often the store has changed.
     pub sequence: u64,
     /// Lines that are there.
     pub lines: u64,
+    /// How often something was told of a customer besides events.
+    pub abouts: u64,
     /// The newest instant of a line, in UTC milliseconds.
     pub newest: Option<i64>,
     /// Events before it may be gone.
@@ -55,6 +57,7 @@ impl Meta {
             format: count("format")?,
             sequence: count("sequence")?,
             lines: count("lines")?,
+            abouts: count("abouts")?,
             newest: number("newest")?,
             kept_from: number("kept_from")?,
         }))
@@ -62,7 +65,12 @@ impl Meta {
 
     /// Writes the numbers.
     pub fn write(&self, table: &mut Table<'_, &'static str, i64>) -> Result<(), StoreError> {
-        let counts = [("format", self.format), ("sequence", self.sequence), ("lines", self.lines)];
+        let counts = [
+            ("format", self.format),
+            ("sequence", self.sequence),
+            ("lines", self.lines),
+            ("abouts", self.abouts),
+        ];
         for (name, value) in counts {
             table.insert(name, value as i64).map_err(StoreError::of)?;
         }

@@ -4,6 +4,7 @@ mod bad_input;
 mod cluster;
 mod customers;
 mod gate;
+mod ingest;
 mod memory;
 mod registry;
 mod reproducible;

@@ -9,6 +9,7 @@
 
 mod cli;
 mod example;
+mod live_equals_batch;
 mod rpc;
 mod support;
 mod tidy;

@@ -2,6 +2,7 @@
 
 mod door;
 mod drain;
+mod live;
 mod metrics;
 mod models;
 mod parity;

@@ -51,7 +51,7 @@ const PACKAGES: [Package; 2] = [
             &["cli"],
         ],
         aside: &[
-            Aside { room: "config", used_by: &["cli"], uses: &["ingest", "registry"] },
+            Aside { room: "config", used_by: &["cli"], uses: &["ingest", "registry", "store"] },
             Aside { room: "clock", used_by: &["rpc", "cli"], uses: &[] },
             Aside { room: "telemetry", used_by: &["cli"], uses: &[] },
         ],
@@ -60,13 +60,16 @@ const PACKAGES: [Package; 2] = [
 ];
 
 /// Libraries, and `unsafe`, with the places beyond which they are not named.
-const CONFINED: [(&str, &[&str]); 6] = [
+const CONFINED: [(&str, &[&str]); 9] = [
     ("unsafe", &["engine/src/kernels"]),
     ("polars", &["src/ingest", "src/export"]),
     ("tonic", &["src/rpc", "src/lib"]),
     ("prost", &["src/rpc", "src/lib"]),
     ("linfa", &["engine/src/models"]),
     ("plotters", &["src/report"]),
+    ("redb", &["src/store"]),
+    ("axum", &["src/rpc"]),
+    ("prometheus_client", &["src/rpc"]),
 ];
 
 #[test]

@@ -45,11 +45,7 @@ impl EventRules {
         let repeated_ids = drop_repeated_ids(&mut rows);
         let exact_duplicates = self.exact_duplicates(&mut rows);
         let (events, spread) =
-            if self.merge_orders && rows.iter().any(|row| row.order_id().is_some()) {
-                merged(rows)
-            } else {
-                (rows, Vec::new())
-            };
+            if self.merge_orders && has_lines(&rows) { merged(rows) } else { (rows, Vec::new()) };
         Shaped {
             history: History::shaped(customer, events, spread),
             repeated_ids,
@@ -73,15 +69,15 @@ impl EventRules {
 
 /// Keeps the first event of each id in canonical order, so that no later one changes the past.
 fn drop_repeated_ids(rows: &mut Vec<Event>) -> Vec<Event> {
-    if rows.iter().all(|row| row.event_id().is_none()) {
+    // Hardly any history has one twice, and sorting a few texts costs less than hashing them.
+    let mut ids: Vec<&str> = rows.iter().filter_map(Event::event_id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).all(|pair| pair[0] != pair[1]) {
         return Vec::new();
     }
     let mut seen: HashSet<&str> = HashSet::new();
     let repeated: Vec<bool> =
         rows.iter().map(|row| row.event_id().is_some_and(|id| !seen.insert(id))).collect();
-    if !repeated.contains(&true) {
-        return Vec::new();
-    }
     let mut dropped = Vec::new();
     let mut kept = Vec::with_capacity(rows.len());
     for (row, repeated) in std::mem::take(rows).into_iter().zip(repeated) {
@@ -89,6 +85,14 @@ fn drop_repeated_ids(rows: &mut Vec<Event>) -> Vec<Event> {
     }
     *rows = kept;
     dropped
+}
+
+/// Whether an order has several lines. Where none has, the rows are the events.
+fn has_lines(rows: &[Event]) -> bool {
+    let order = |row| Some((Event::order_id(row)?, row.kind));
+    let mut orders: Vec<(&str, EventKind)> = rows.iter().filter_map(order).collect();
+    orders.sort_unstable();
+    orders.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// One event per order and kind, and the orders that took more than an instant.

@@ -166,11 +166,6 @@ fn more_clusters_than_customers() {
 }
 
 #[test]
-fn a_flag_whose_work_comes_later_is_refused_not_ignored() {
-    Run::new("serve").arg("--store").arg("s").fails(2, &["--store", "later"]);
-}
-
-#[test]
 fn usage_errors_have_exit_code_two() {
     let shop = trained();
     Run::new("train").fails(2, &["--config"]);

@@ -120,5 +120,6 @@ async fn calls_under_way_and_those_that_were_turned_away_or_given_up_are_told() 
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the server still waits for a call that was given up");
+    let (_, text) = read(page, "/metrics").await;
+    panic!("the server still waits for a call that was given up:\n{text}");
 }

@@ -4,8 +4,10 @@ use crate::support::{Trained, trained};
 use habitus::registry::{PRODUCTION, Registry};
 use habitus::rpc::{ServerError, Settings, pb, serve};
 use habitus::serving::{Histories, LoadedModel, Serving};
+use habitus::store::{self, Store};
 use habitus_engine::domain::{History, Timestamp};
 use habitus_engine::scoring::Scorer;
+use pb::customer_service_client::CustomerServiceClient;
 use pb::model_service_client::ModelServiceClient;
 use pb::prediction_service_client::PredictionServiceClient;
 use pb::segment_service_client::SegmentServiceClient;
@@ -61,6 +63,15 @@ impl Running {
         Running::with(Arc::new(serving), settings).await
     }
 
+    /// A server of the trained version over a store, which keeps events for so many days.
+    pub async fn keeping(store: &Path, retention_days: Option<u32>) -> Running {
+        let store = Store::open_or_create(store, &held(retention_days)).unwrap();
+        let histories = Histories::of_store(Arc::new(store)).unwrap();
+        let registry = Registry::open(&trained().models_dir);
+        let serving = Serving::new(registry, loaded().clone(), histories);
+        Running::with(Arc::new(serving), Settings::default()).await
+    }
+
     /// A server of whatever is given.
     pub async fn with(serving: Arc<Serving>, settings: Settings) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -76,6 +87,10 @@ impl Running {
 
     pub fn predictions(&self) -> PredictionServiceClient<Channel> {
         PredictionServiceClient::new(self.channel.clone())
+    }
+
+    pub fn customers(&self) -> CustomerServiceClient<Channel> {
+        CustomerServiceClient::new(self.channel.clone())
     }
 
     pub fn segments(&self) -> SegmentServiceClient<Channel> {
@@ -144,6 +159,11 @@ pub fn pinned(models_dir: &Path, histories: Vec<History>) -> Serving {
     let model = loaded().clone();
     let histories = Histories::of_log(histories, model.rules().clone(), trained().as_of, false);
     Serving::new(Registry::open(models_dir), model, histories)
+}
+
+/// How a small store is held.
+pub fn held(retention_days: Option<u32>) -> store::Settings {
+    store::Settings { cache_bytes: 8 << 20, retention_days }
 }
 
 /// The trained version, read by the test itself.

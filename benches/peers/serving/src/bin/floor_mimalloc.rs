@@ -1,0 +1,8 @@
+//! The floor with mimalloc.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    habitus_serving_bench::floor::main();
+}
