@@ -16,8 +16,10 @@ peers    a grpcio server, and MLServer with a KMeans of scikit-learn, where they
 Servers run side by side and are asked in turns, round by round; figures are medians of the rounds.
 Load and servers share the cores, so that calls per second say little of either. What survives other
 work on the machine is the server's processor time per call, out of /proc, which is what the last
-column divides by that of the best floor. A load of CxI is C connections with I calls on each. In an
-open loop the time of an answer counts from the instant at which its question was to leave.
+column divides by that of the best floor. Where the cache is smaller than the store, the rest of the
+store's file is read into the system's memory before each turn, so that no figure is the disk's. A
+load of CxI is C connections with I calls on each. In an open loop the time of an answer counts from
+the instant at which its question was to leave.
 
 The log, the model and the store are made in DIR where they are not there yet, and kept if it was
 given. The log ends today, since a store answers as of now. HABITUS is the binary, --also further ones
@@ -67,7 +69,7 @@ class Server:
     running = []
 
     def __init__(self, name, command, port, **how):
-        self.name, self.address = name, f"http://127.0.0.1:{port}"
+        self.name, self.address, self.store = name, f"http://127.0.0.1:{port}", None
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, **how)
         self.pid = self.process.pid
@@ -105,9 +107,9 @@ class Bench:
     def tool(self, name):
         return os.path.join(self.target, "release", name)
 
-    def habitus(self, *arguments):
-        done = subprocess.run([HABITUS, "--quiet", *map(str, arguments)], stdout=subprocess.PIPE,
-                              check=True)
+    def habitus(self, *arguments, binary=HABITUS):
+        done = subprocess.run([*binary.split(), "--quiet", *map(str, arguments)],
+                              stdout=subprocess.PIPE, check=True)
         return done.stdout
 
     def config(self, cache_mb):
@@ -217,11 +219,15 @@ class Bench:
         answer = []
         if parts & {"habitus", "batch", "open"}:
             for name, binary in self.binaries.items():
-                # A store takes one process at a time.
                 store = self.at("store")
                 if name != "habitus":
-                    store = self.copy("store-of-" + name)
+                    # Of its own, since a store takes one process at a time and may be kept otherwise.
+                    store = self.at("store-of-" + name)
+                    shutil.rmtree(store, ignore_errors=True)
+                    self.habitus("ingest", "--config", self.config(self.options.cache_mb),
+                                 "--events", self.at("log.parquet"), "--store", store, binary=binary)
                 servers.append(self.serve(name, binary=binary, store=store))
+                servers[-1].store = store
             servers.append(self.serve("habitus, all pages cached", store=self.copy("store-cached"),
                                       cache_mb=2 * self.store_mb + 64))
         for server in servers:
@@ -242,6 +248,8 @@ class Bench:
         print(f"an answer of the floors: {size} bytes", flush=True)
         for round in range(self.options.rounds):
             for server in servers[::1 if round % 2 else -1]:
+                if server.store:
+                    self.in_memory(server.store)
                 if parts & {"floor", "habitus", "open"}:
                     self.measure("get 16x16", server, method="get", connections=16, inflight=16)
                 if parts & {"floor", "habitus"}:
@@ -253,6 +261,8 @@ class Bench:
             rate = self.median("get 16x16", "habitus", "calls_per_s") / 2
             for _ in range(self.options.rounds):
                 for server in servers:
+                    if server.store:
+                        self.in_memory(server.store)
                     self.measure(f"open, {rate:,.0f} a s", server, method="get", connections=16,
                                  rate=rate)
         for server in servers:
@@ -261,7 +271,16 @@ class Bench:
     def copy(self, name):
         shutil.rmtree(self.at(name), ignore_errors=True)
         shutil.copytree(self.at("store"), self.at(name))
+        # Else what follows would pay for writing the copy.
+        os.sync()
         return self.at(name)
+
+    def in_memory(self, store):
+        """Has the system hold the store's file, as far as it wants to; it may have let go of it."""
+        for path in glob.glob(os.path.join(store, "*")):
+            with open(path, "rb", buffering=0) as file:
+                while file.read(1 << 24):
+                    pass
 
     def memory(self):
         """What a million random reads leave in memory."""
@@ -307,6 +326,7 @@ class Bench:
                  "after kill -9 while idle": [], "after kill -9 while events came": [],
                  "the same, file not in memory ": []}
         store = self.copy("store-ready")
+        self.time_to_ready(store)[1].kill(signal.SIGTERM)
         for round in range(self.options.rounds):
             for name, before in zip(list(times)[:2], [lambda: None, lambda: cold(store)]):
                 before()

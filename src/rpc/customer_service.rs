@@ -1,7 +1,7 @@
 //! `CustomerService`: what customers do, told to the server and taken back.
 
 use super::pb::customer_service_server::CustomerService;
-use super::records_stream::{Answers, Intake};
+use super::records_stream::{Answers, Intake, Room};
 use super::reply::reply;
 use super::request_id::RequestId;
 use super::{RpcError, convert, lookup, pb};
@@ -12,11 +12,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub struct Customers {
     serving: Arc<Serving>,
+    room: Room,
 }
 
 impl Customers {
     pub fn new(serving: Arc<Serving>) -> Customers {
-        Customers { serving }
+        Customers { serving, room: Room::default() }
     }
 
     async fn erase(
@@ -75,7 +76,8 @@ impl CustomerService for Customers {
         if !self.serving.has_store() {
             return reply(&id, Err(ServingError::NoStore.into()));
         }
-        let intake = Intake { serving: Arc::clone(&self.serving), id: id.clone() };
+        let (serving, room) = (Arc::clone(&self.serving), self.room.clone());
+        let intake = Intake { serving, room, id: id.clone() };
         reply(&id, Ok(intake.start(request.into_inner())))
     }
 

@@ -1,8 +1,8 @@
 //! Records as a stream of requests, each answered when its records are durable.
 //!
 //! Two tasks do the work of a call. One reads requests, sorts out what cannot be taken and hands the
-//! rest to the store's writer; the other waits for the writer and answers. Between them a few
-//! requests may wait. When they do, the first stops reading, and HTTP/2 stops the client.
+//! rest to the store's writer; the other waits for the writer and answers. Between them requests may
+//! wait, of all calls so many bytes. Beyond that the first stops reading, and HTTP/2 stops the client.
 
 use super::records::{self, Refused};
 use super::request_id::RequestId;
@@ -12,16 +12,41 @@ use crate::clock;
 use crate::serving::{MAX_RECORDS, Serving, kept_at};
 use crate::store::{Batch, Outcome, StoreError};
 use habitus_engine::domain::{RawEvent, RawValue, Timestamp};
+use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-/// Requests of one call that wait for the writer.
-const WAITING: usize = 4;
+/// Requests of one call that wait for the writer, and responses that wait for the client, at most.
+const WAITING: usize = 256;
+
+/// Kilobytes of requests of all calls that wait for the writer. The more there are, the more a commit
+/// takes at once, and the less each of them costs: a commit writes the pages of all customers that it
+/// touches.
+const MAX_WAITING_KB: usize = 64 << 10;
+
+/// What bounds the requests that wait.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(Arc::new(Semaphore::new(MAX_WAITING_KB)))
+    }
+}
+
+impl Room {
+    /// Waits until there is room for a request; it is taken until the result is dropped.
+    async fn take(&self, request: &pb::IngestEventsRequest) -> Option<OwnedSemaphorePermit> {
+        let kilobytes = request.encoded_len().div_ceil(1 << 10).clamp(1, MAX_WAITING_KB);
+        // The room is never closed.
+        Arc::clone(&self.0).acquire_many_owned(kilobytes as u32).await.ok()
+    }
+}
 
 /// How far an event may lie ahead of the server's clock. No answer sees it before it has happened.
 const AHEAD_MS: i64 = 5 * 60 * 1_000;
@@ -43,6 +68,7 @@ impl Stream for Answers {
 /// One call.
 pub struct Intake {
     pub serving: Arc<Serving>,
+    pub room: Room,
     pub id: RequestId,
 }
 
@@ -53,6 +79,8 @@ struct Pending {
     /// The places of those.
     handed: Vec<usize>,
     written: oneshot::Receiver<Written>,
+    /// Given back when the request is answered.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 type Written = Result<Vec<Outcome>, Arc<StoreError>>;
@@ -87,14 +115,19 @@ impl Intake {
             if got > MAX_RECORDS {
                 return Err(RpcError::TooManyRecords { got, limit: MAX_RECORDS });
             }
-            if hand.send(self.take(&request)?).await.is_err() {
+            let room = self.room.take(&request).await;
+            if hand.send(self.take(&request, room)?).await.is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    fn take(&self, request: &pb::IngestEventsRequest) -> Result<Pending, RpcError> {
+    fn take(
+        &self,
+        request: &pb::IngestEventsRequest,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Pending, RpcError> {
         let model = self.serving.served();
         // A source's clock may be a little ahead of ours.
         let latest = Timestamp(clock::now().0 + AHEAD_MS);
@@ -113,7 +146,7 @@ impl Intake {
         let (tell, written) = oneshot::channel();
         // Who went away hears nothing.
         self.serving.ingest(batch, move |outcomes| drop(tell.send(outcomes)))?;
-        Ok(Pending { results, handed, written })
+        Ok(Pending { results, handed, written, _room: room })
     }
 }
 
@@ -147,7 +180,7 @@ async fn answer_all(
     mut pending: Receiver<Pending>,
     answer: Sender<Answer>,
 ) {
-    while let Some(Pending { mut results, handed, written }) = pending.recv().await {
+    while let Some(Pending { mut results, handed, written, _room }) = pending.recv().await {
         let outcomes = match written.await {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(error)) => return answer.closed_or(RpcError::Store(error), &id).await,

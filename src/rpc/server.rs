@@ -41,6 +41,9 @@ const MAX_RESPONSE_BYTES: usize = 32 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often the server looks whether its store is well.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// How long calls in flight may go on once the server was told to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -140,6 +143,7 @@ pub async fn serve(
             .add_routes(routes.clone())
             .serve_with_incoming_shutdown(dealt, drained)
     })?;
+    let watched = Arc::clone(&serving);
     let page = async {
         match settings.metrics {
             Some(listener) => metrics_page::show(listener, Arc::clone(&door), serving).await,
@@ -152,6 +156,7 @@ pub async fn serve(
         () = workers.deal(listener) => {}
         ended = &mut page => return ended.map_err(ServerError::Listener),
         () = shutdown => {}
+        () = told_unwell(&health, &watched) => {}
     }
     report(&health, ServingStatus::NotServing).await;
     workers.drain();
@@ -179,6 +184,17 @@ pub fn shutdown_signal() -> Result<impl Future<Output = ()>, ServerError> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Turns health to NOT_SERVING where the store's disk failed, so that somebody starts the server
+/// again; what can be answered is answered until then. It never resolves.
+async fn told_unwell(health: &HealthReporter, serving: &Serving) {
+    while serving.is_well() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    tracing::error!("the store's disk failed: no more events are taken until a new start");
+    report(health, ServingStatus::NotServing).await;
+    pending().await
 }
 
 async fn report(health: &HealthReporter, status: ServingStatus) {

@@ -87,6 +87,14 @@ impl Serving {
         self.histories.newest()
     }
 
+    /// Whether it can do what it is for: a store whose disk failed takes no more events.
+    pub fn is_well(&self) -> bool {
+        match &self.histories {
+            Histories::Memory(_) => true,
+            Histories::Live(live) => !live.store.has_failed(),
+        }
+    }
+
     /// The store's sequence; `None` without a store.
     pub fn sequence(&self) -> Option<u64> {
         match &self.histories {

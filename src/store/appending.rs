@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The tables of a write transaction.
 pub(super) struct Appending<'t> {
-    heads: Table<'t, &'static str, &'static [u8]>,
-    more: Table<'t, (&'static str, u32), &'static [u8]>,
+    heads: Table<'t, &'static [u8], &'static [u8]>,
+    more: Table<'t, (&'static [u8], u32), &'static [u8]>,
     tombstones: Table<'t, &'static [u8; 32], i64>,
     has_tombstones: bool,
     names: Vec<String>,
@@ -141,7 +141,7 @@ impl<'t> Appending<'t> {
 
     /// The records of a customer; `None` of one who was erased.
     fn take(&self, customer: &str) -> Result<Option<Open>, StoreError> {
-        let record = self.heads.get(customer).map_err(StoreError::of)?;
+        let record = self.heads.get(customer.as_bytes()).map_err(StoreError::of)?;
         let Some(record) = record else {
             let hash = || tombstone(&self.salt, customer);
             let is_erased = self.has_tombstones
@@ -175,7 +175,7 @@ impl<'t> Appending<'t> {
     }
 
     fn chunk(&self, customer: &str, number: u32) -> Result<Vec<u8>, StoreError> {
-        let record = self.more.get((customer, number)).map_err(StoreError::of)?;
+        let record = self.more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
         let lines =
             record.as_ref().and_then(|record| chunk_lines(customer, number, record.value()));
         Ok(lines.ok_or_else(|| damaged_record(customer))?.to_vec())
@@ -305,13 +305,17 @@ impl<'t> Appending<'t> {
             about: open.about.as_deref(),
             lines,
         };
-        self.heads.insert(customer, head.record(customer).as_slice()).map_err(StoreError::of)?;
+        self.heads
+            .insert(customer.as_bytes(), head.record(customer).as_slice())
+            .map_err(StoreError::of)?;
         Ok(())
     }
 
     fn put_chunk(&mut self, customer: &str, number: u32, lines: &[u8]) -> Result<(), StoreError> {
         let record = chunk_record(customer, number, lines);
-        self.more.insert((customer, number), record.as_slice()).map_err(StoreError::of)?;
+        self.more
+            .insert((customer.as_bytes(), number), record.as_slice())
+            .map_err(StoreError::of)?;
         Ok(())
     }
 }

@@ -35,6 +35,16 @@ impl StoreError {
         match error.into() {
             redb::Error::Corrupted(what) => StoreError::Damaged { what },
             redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreError::Closed,
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                StoreError::damaged("its file ends before a page does")
+            }
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                StoreError::damaged("its file is no database")
+            }
+            error @ (redb::Error::TableDoesNotExist(_)
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TypeDefinitionChanged { .. }) => StoreError::damaged(error.to_string()),
             error => StoreError::Database(Box::new(error)),
         }
     }

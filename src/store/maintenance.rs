@@ -1,16 +1,17 @@
 //! What an operator asks of a store: who is erased, what it takes, whether it is whole, and that it
 //! be written anew without what is gone.
 
+use super::guard::guarded;
 use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, Lines, Tail};
 use super::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
 use super::{
     FILE, SourceProgress, Store, StoreError, UNFINISHED, begin, damaged_record, finish, open,
 };
-use super::{tombstone, with_tables};
+use super::{id_of, tombstone, with_tables};
 use habitus_engine::domain::{RawValue, Timestamp};
 use redb::{
-    ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     WriteTransaction,
 };
 use serde::Serialize;
@@ -75,6 +76,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing is removed then.
     pub fn erase(&self, customer: &str, at: Timestamp) -> Result<Erased, StoreError> {
+        self.noting(self.database.writing(|| self.erase_all(customer, at)))
+    }
+
+    fn erase_all(&self, customer: &str, at: Timestamp) -> Result<Erased, StoreError> {
         let transaction = self.begin()?;
         let erased = {
             let mut heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
@@ -88,7 +93,7 @@ impl Store {
                 first_sequence: None,
                 sequence: 0,
             };
-            let record = heads.remove(customer).map_err(StoreError::of)?;
+            let record = heads.remove(customer.as_bytes()).map_err(StoreError::of)?;
             if let Some(record) = record {
                 erased.was_known = true;
                 // Who cannot be read can be erased all the same; there is only less to tell.
@@ -98,7 +103,7 @@ impl Store {
                     erased.n_lines = n_lines(customer, head.lines).unwrap_or(0);
                 }
             }
-            let all = (customer, 0)..=(customer, u32::MAX);
+            let all = (customer.as_bytes(), 0)..=(customer.as_bytes(), u32::MAX);
             more.retain_in(all, |(_, number), chunk| {
                 let lines = chunk_lines(customer, number, chunk);
                 erased.n_lines +=
@@ -130,10 +135,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn erased_at(&self, customer: &str) -> Result<Option<Timestamp>, StoreError> {
-        let transaction = self.database.begin_read().map_err(StoreError::of)?;
-        let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
-        let found = tombstones.get(&tombstone(&self.salt, customer)).map_err(StoreError::of)?;
-        Ok(found.map(|at| Timestamp(at.value())))
+        guarded(|| {
+            let transaction = self.database.get()?.begin_read().map_err(StoreError::of)?;
+            let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
+            let found = tombstones.get(&tombstone(&self.salt, customer)).map_err(StoreError::of)?;
+            Ok(found.map(|at| Timestamp(at.value())))
+        })
     }
 
     /// Bytes of the file.
@@ -152,23 +159,25 @@ impl Store {
     /// [`StoreError`] where the store cannot be read.
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let snapshot = self.snapshot();
-        let transaction = self.database.begin_read().map_err(StoreError::of)?;
-        let table = |definition| transaction.open_table(definition).map_err(StoreError::of);
-        let stored = table(HEADS)?.stats().map_err(StoreError::of)?.stored_bytes();
-        let more = transaction.open_table(MORE).map_err(StoreError::of)?;
-        let more = more.stats().map_err(StoreError::of)?.stored_bytes();
-        let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
-        let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
-        Ok(Stats {
-            format: meta.format,
-            sequence: snapshot.sequence(),
-            customers: snapshot.n_customers(),
-            lines: snapshot.n_lines(),
-            erased_customers: tombstones.len().map_err(StoreError::of)?,
-            newest: snapshot.newest().map(|at| at.to_string()),
-            kept_from: snapshot.kept_from().map(|at| at.to_string()),
-            file_bytes: self.file_bytes()?,
-            stored_bytes: stored + more,
+        guarded(|| {
+            let transaction = self.database.get()?.begin_read().map_err(StoreError::of)?;
+            let table = |definition| transaction.open_table(definition).map_err(StoreError::of);
+            let stored = table(HEADS)?.stats().map_err(StoreError::of)?.stored_bytes();
+            let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+            let more = more.stats().map_err(StoreError::of)?.stored_bytes();
+            let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
+            let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
+            Ok(Stats {
+                format: meta.format,
+                sequence: snapshot.sequence(),
+                customers: snapshot.n_customers(),
+                lines: snapshot.n_lines(),
+                erased_customers: tombstones.len().map_err(StoreError::of)?,
+                newest: snapshot.newest().map(|at| at.to_string()),
+                kept_from: snapshot.kept_from().map(|at| at.to_string()),
+                file_bytes: self.file_bytes()?,
+                stored_bytes: stored + more,
+            })
         })
     }
 
@@ -181,56 +190,55 @@ impl Store {
         let mut faults = Vec::new();
         // Whoever still held a snapshot would keep the database from being checked.
         drop(current);
-        let mended = match database.check_integrity() {
-            Ok(is_whole) => !is_whole,
-            Err(error) => {
-                // redb panics where it closes a database that it could not read, and there is
-                // nothing in this one to be written down.
-                std::mem::forget(database);
-                return Err(StoreError::of(error));
-            }
-        };
-        let transaction = database.begin_read().map_err(StoreError::of)?;
-        let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
-        let more = transaction.open_table(MORE).map_err(StoreError::of)?;
-        let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
-        let (mut customers, mut lines, mut chunks) = (0, 0, 0);
-        for entry in heads.iter().map_err(StoreError::of)? {
-            let (customer, record) = entry.map_err(StoreError::of)?;
-            let customer = customer.value();
-            customers += 1;
-            let count = || -> Result<(u64, u64), StoreError> {
-                let head = Head::take(customer, record.value());
-                let head = head.ok_or_else(|| damaged_record(customer))?;
-                let mut n = n_lines(customer, head.lines)?;
-                for number in 0..head.n_more {
-                    let chunk = more.get((customer, number)).map_err(StoreError::of)?;
-                    let bytes = chunk
-                        .as_ref()
-                        .and_then(|chunk| chunk_lines(customer, number, chunk.value()));
-                    n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
+        let mended = !database.check_integrity()?;
+        guarded(|| {
+            let transaction = database.get()?.begin_read().map_err(StoreError::of)?;
+            let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
+            let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+            let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
+            let (mut customers, mut lines, mut chunks) = (0, 0, 0);
+            for entry in heads.iter().map_err(StoreError::of)? {
+                let (customer, record) = entry.map_err(StoreError::of)?;
+                customers += 1;
+                let Ok(customer) = id_of(customer.value()) else {
+                    faults.push("an id of a customer is no text".to_owned());
+                    continue;
+                };
+                let count = || -> Result<(u64, u64), StoreError> {
+                    let head = Head::take(customer, record.value());
+                    let head = head.ok_or_else(|| damaged_record(customer))?;
+                    let mut n = n_lines(customer, head.lines)?;
+                    for number in 0..head.n_more {
+                        let chunk =
+                            more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
+                        let bytes = chunk
+                            .as_ref()
+                            .and_then(|chunk| chunk_lines(customer, number, chunk.value()));
+                        n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
+                    }
+                    Ok((n, u64::from(head.n_more)))
+                };
+                match count() {
+                    Ok((n, n_more)) => {
+                        lines += n;
+                        chunks += n_more;
+                    }
+                    Err(fault) if faults.len() < MOST_FAULTS => faults.push(fault.to_string()),
+                    Err(_) => {}
                 }
-                Ok((n, u64::from(head.n_more)))
-            };
-            match count() {
-                Ok((n, n_more)) => {
-                    lines += n;
-                    chunks += n_more;
+            }
+            if faults.is_empty() {
+                let n_more = more.len().map_err(StoreError::of)?;
+                if n_more != chunks {
+                    faults
+                        .push(format!("there are {n_more} further chunks, {chunks} are known of"));
                 }
-                Err(fault) if faults.len() < MOST_FAULTS => faults.push(fault.to_string()),
-                Err(_) => {}
+                if lines != meta.lines {
+                    faults.push(format!("there are {lines} lines, {} were counted", meta.lines));
+                }
             }
-        }
-        if faults.is_empty() {
-            let n_more = more.len().map_err(StoreError::of)?;
-            if n_more != chunks {
-                faults.push(format!("there are {n_more} further chunks, {chunks} are known of"));
-            }
-            if lines != meta.lines {
-                faults.push(format!("there are {lines} lines, {} were counted", meta.lines));
-            }
-        }
-        Ok(Checked { customers, lines, mended, faults })
+            Ok(Checked { customers, lines, mended, faults })
+        })
     }
 
     /// Writes the store anew, without what was erased and without lines that are older than the
@@ -242,42 +250,10 @@ impl Store {
         let _ = fs::remove_file(self.directory.join(UNFINISHED));
         let mut database = open(&self.directory, UNFINISHED, &self.settings)?;
         let kept_from = self.retained_from(now);
-        let from = self.database.begin_read().map_err(StoreError::of)?;
-        let mut meta = read_meta(&from.open_table(META).map_err(StoreError::of)?)?;
-        let to = begin(&database)?;
-        with_tables(&to)?;
-        copy(&from, &to, NAMES)?;
-        copy(&from, &to, SOURCES)?;
-        copy(&from, &to, TOMBSTONES)?;
-        copy(&from, &to, SALT)?;
-        to.commit().map_err(StoreError::of)?;
-
-        let heads = from.open_table(HEADS).map_err(StoreError::of)?;
-        let more = from.open_table(MORE).map_err(StoreError::of)?;
-        meta.lines = 0;
-        meta.kept_from = kept_from.map(|at| at.0).max(meta.kept_from);
-        let mut entries = heads.iter().map_err(StoreError::of)?.peekable();
-        while entries.peek().is_some() {
-            let to = begin(&database)?;
-            let mut new = Rewritten::open(&to, kept_from)?;
-            for entry in entries.by_ref().take(CUSTOMERS_AT_ONCE) {
-                let (customer, record) = entry.map_err(StoreError::of)?;
-                meta.lines += new.customer(customer.value(), record.value(), &more)?;
-            }
-            drop(new);
-            to.commit().map_err(StoreError::of)?;
-        }
-        if meta.lines != self.current.load().n_lines() {
-            meta.sequence += 1;
-        }
-        let to = begin(&database)?;
-        meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
-        to.commit().map_err(StoreError::of)?;
-        drop(entries);
-        drop((heads, more, from));
+        database.writing(|| rewrite(self.database.get()?, database.get()?, kept_from))?;
         let (directory, settings) = (self.directory.clone(), self.settings.clone());
-        // What the commits above left free on their way.
-        database.compact().map_err(StoreError::of)?;
+        // What the commits left free on their way.
+        database.compact()?;
         drop(database);
         // The lock on the old file is held until the new one has its name.
         finish(&directory)?;
@@ -290,23 +266,65 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn sources(&self) -> Result<Vec<SourceProgress>, StoreError> {
-        let transaction = self.database.begin_read().map_err(StoreError::of)?;
-        let sources = transaction.open_table(SOURCES).map_err(StoreError::of)?;
-        let entries = sources.iter().map_err(StoreError::of)?;
-        entries
-            .map(|entry| {
-                let (digest, progress) = entry.map_err(StoreError::of)?;
-                let ((rows, finished), digest) = (progress.value(), digest.value().to_owned());
-                Ok(SourceProgress { digest, rows, finished })
-            })
-            .collect()
+        guarded(|| {
+            let transaction = self.database.get()?.begin_read().map_err(StoreError::of)?;
+            let sources = transaction.open_table(SOURCES).map_err(StoreError::of)?;
+            let entries = sources.iter().map_err(StoreError::of)?;
+            entries
+                .map(|entry| {
+                    let (digest, progress) = entry.map_err(StoreError::of)?;
+                    let ((rows, finished), digest) = (progress.value(), digest.value().to_owned());
+                    Ok(SourceProgress { digest, rows, finished })
+                })
+                .collect()
+        })
     }
+}
+
+/// Writes all that one database holds into another, without lines that are too old.
+pub(super) fn rewrite(
+    from: &Database,
+    database: &Database,
+    kept_from: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let from = from.begin_read().map_err(StoreError::of)?;
+    let mut meta = read_meta(&from.open_table(META).map_err(StoreError::of)?)?;
+    let to = begin(database)?;
+    with_tables(&to)?;
+    copy(&from, &to, NAMES)?;
+    copy(&from, &to, SOURCES)?;
+    copy(&from, &to, TOMBSTONES)?;
+    copy(&from, &to, SALT)?;
+    to.commit().map_err(StoreError::of)?;
+
+    let heads = from.open_table(HEADS).map_err(StoreError::of)?;
+    let more = from.open_table(MORE).map_err(StoreError::of)?;
+    let before = meta.lines;
+    meta.lines = 0;
+    meta.kept_from = kept_from.map(|at| at.0).max(meta.kept_from);
+    let mut entries = heads.iter().map_err(StoreError::of)?.peekable();
+    while entries.peek().is_some() {
+        let to = begin(database)?;
+        let mut new = Rewritten::open(&to, kept_from)?;
+        for entry in entries.by_ref().take(CUSTOMERS_AT_ONCE) {
+            let (customer, record) = entry.map_err(StoreError::of)?;
+            meta.lines += new.customer(id_of(customer.value())?, record.value(), &more)?;
+        }
+        drop(new);
+        to.commit().map_err(StoreError::of)?;
+    }
+    if meta.lines != before {
+        meta.sequence += 1;
+    }
+    let to = begin(database)?;
+    meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
+    to.commit().map_err(StoreError::of)
 }
 
 /// The tables of the new file.
 struct Rewritten<'t> {
-    heads: Table<'t, &'static str, &'static [u8]>,
-    more: Table<'t, (&'static str, u32), &'static [u8]>,
+    heads: Table<'t, &'static [u8], &'static [u8]>,
+    more: Table<'t, (&'static [u8], u32), &'static [u8]>,
     kept_from: Option<Timestamp>,
 }
 
@@ -328,7 +346,7 @@ impl<'t> Rewritten<'t> {
         &mut self,
         customer: &str,
         record: &[u8],
-        more: &impl ReadableTable<(&'static str, u32), &'static [u8]>,
+        more: &impl ReadableTable<(&'static [u8], u32), &'static [u8]>,
     ) -> Result<u64, StoreError> {
         let damaged = || damaged_record(customer);
         let head = Head::take(customer, record).ok_or_else(damaged)?;
@@ -355,7 +373,7 @@ impl<'t> Rewritten<'t> {
         };
         add(head.lines)?;
         for number in 0..head.n_more {
-            let chunk = more.get((customer, number)).map_err(StoreError::of)?;
+            let chunk = more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
             let lines =
                 chunk.as_ref().and_then(|chunk| chunk_lines(customer, number, chunk.value()));
             add(lines.ok_or_else(damaged)?)?;
@@ -366,10 +384,14 @@ impl<'t> Rewritten<'t> {
         let (first, others) = chunks.split_first().ok_or_else(damaged)?;
         let n_more = others.len() as u32;
         let head = Head { n_more, lines: first, ..head };
-        self.heads.insert(customer, head.record(customer).as_slice()).map_err(StoreError::of)?;
+        self.heads
+            .insert(customer.as_bytes(), head.record(customer).as_slice())
+            .map_err(StoreError::of)?;
         for (number, lines) in (0..).zip(others) {
             let record = chunk_record(customer, number, lines);
-            self.more.insert((customer, number), record.as_slice()).map_err(StoreError::of)?;
+            self.more
+                .insert((customer.as_bytes(), number), record.as_slice())
+                .map_err(StoreError::of)?;
         }
         Ok(n)
     }

@@ -4,7 +4,8 @@
 //! the same functions as rows of a file, so that any version can answer from any store. `line` is how
 //! a line is kept, `head` and `about` how a customer is, `tables` where; `batch` and `appending` are
 //! the way in, `snapshot` is the way out, `writer` commits for many callers at once, and
-//! `maintenance` is what an operator asks for. redb keeps the tables, and no other room knows it.
+//! `maintenance` is what an operator asks for. redb keeps the tables, and no other room knows it;
+//! `file` and `guard` stand between it and a disk that is not what redb takes it for.
 //!
 //! What is absent: a clock (the caller passes the time), rules of its own, and answers.
 
@@ -12,11 +13,15 @@ mod about;
 mod appending;
 mod batch;
 mod error;
+mod file;
+mod guard;
 mod head;
 mod line;
 mod maintenance;
 mod snapshot;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use about::About;
@@ -27,14 +32,16 @@ pub use snapshot::{Kept, Snapshot};
 pub use writer::Writer;
 
 use self::appending::Appending;
+use self::guard::{Guarded, guarded};
 use self::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
 use arc_swap::ArcSwap;
 use habitus_engine::domain::Timestamp;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableDatabase, WriteTransaction};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file in the store's directory.
 const FILE: &str = "store.redb";
@@ -67,9 +74,11 @@ pub struct SourceProgress {
 pub struct Store {
     directory: PathBuf,
     settings: Settings,
-    database: Database,
+    database: Guarded,
     current: ArcSwap<Snapshot>,
     salt: [u8; 32],
+    /// Whether the disk failed. redb then takes nothing more until the store is opened again.
+    failed: AtomicBool,
 }
 
 impl Store {
@@ -90,7 +99,15 @@ impl Store {
     }
 
     /// The store that a database holds.
-    fn of(directory: &Path, settings: &Settings, database: Database) -> Result<Store, StoreError> {
+    fn of(directory: &Path, settings: &Settings, database: Guarded) -> Result<Store, StoreError> {
+        let (salt, current) = guarded(|| Store::begun(directory, database.get()?))?;
+        let (directory, settings, current) =
+            (directory.to_owned(), settings.clone(), ArcSwap::from_pointee(current));
+        Ok(Store { directory, settings, database, current, salt, failed: AtomicBool::new(false) })
+    }
+
+    /// What a store reads when it is opened.
+    fn begun(directory: &Path, database: &Database) -> Result<([u8; 32], Snapshot), StoreError> {
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let meta = Meta::read(&transaction.open_table(META).map_err(StoreError::of)?)?;
         match meta {
@@ -104,10 +121,7 @@ impl Store {
         let salt = transaction.open_table(SALT).map_err(StoreError::of)?;
         let salt = salt.get(()).map_err(StoreError::of)?;
         let salt = *salt.ok_or_else(|| StoreError::damaged("it has no salt"))?.value();
-        let current = ArcSwap::from_pointee(Snapshot::of(&database, None)?);
-        let (directory, settings) = (directory.to_owned(), settings.clone());
-        drop(transaction);
-        Ok(Store { directory, settings, database, current, salt })
+        Ok((salt, Snapshot::of(database, None)?))
     }
 
     /// The same, making an empty store where there is none.
@@ -157,6 +171,14 @@ impl Store {
         if batch.is_empty() && source.is_none() {
             return Ok(Vec::new());
         }
+        self.noting(self.database.writing(|| self.append_all(batch, source)))
+    }
+
+    fn append_all(
+        &self,
+        batch: &Batch,
+        source: Option<&SourceProgress>,
+    ) -> Result<Vec<Outcome>, StoreError> {
         let transaction = self.begin()?;
         let mut outcomes = vec![Outcome::Accepted; batch.len()];
         let mut appending = Appending::open(&transaction, self.salt)?;
@@ -174,25 +196,41 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn source(&self, digest: &str) -> Result<Option<SourceProgress>, StoreError> {
-        let transaction = self.database.begin_read().map_err(StoreError::of)?;
-        let sources = transaction.open_table(SOURCES).map_err(StoreError::of)?;
-        let found = sources.get(digest).map_err(StoreError::of)?;
-        Ok(found.map(|found| {
-            let (rows, finished) = found.value();
-            SourceProgress { digest: digest.to_owned(), rows, finished }
-        }))
+        guarded(|| {
+            let transaction = self.database.get()?.begin_read().map_err(StoreError::of)?;
+            let sources = transaction.open_table(SOURCES).map_err(StoreError::of)?;
+            let found = sources.get(digest).map_err(StoreError::of)?;
+            Ok(found.map(|found| {
+                let (rows, finished) = found.value();
+                SourceProgress { digest: digest.to_owned(), rows, finished }
+            }))
+        })
     }
 
     /// A transaction after which the store opens at once, even where the process is killed.
     fn begin(&self) -> Result<WriteTransaction, StoreError> {
-        begin(&self.database)
+        begin(self.database.get()?)
+    }
+
+    /// Whether the disk failed under it. What is durable is safe, and nothing more is taken until the
+    /// store is opened again.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Remembers where the disk failed.
+    fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Database(_) | StoreError::Io { .. } | StoreError::Closed) = &result {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Makes a transaction durable and shows it to readers.
     fn commit(&self, transaction: WriteTransaction) -> Result<(), StoreError> {
         transaction.commit().map_err(StoreError::of)?;
         let before = self.current.load();
-        let after = Snapshot::of(&self.database, Some(&before))?;
+        let after = Snapshot::of(self.database.get()?, Some(&before))?;
         self.current.store(Arc::new(after));
         Ok(())
     }
@@ -204,13 +242,25 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     Ok(transaction)
 }
 
-/// Opens a database file of a store's directory.
-fn open(directory: &Path, file: &str, settings: &Settings) -> Result<Database, StoreError> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(settings.cache_bytes);
-    builder.create(directory.join(file)).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { directory: directory.to_owned() },
-        error => StoreError::of(error),
+/// Opens a database file of a store's directory. The unfinished one is made.
+fn open(directory: &Path, file: &str, settings: &Settings) -> Result<Guarded, StoreError> {
+    let path = directory.join(file);
+    let is_new = file == UNFINISHED;
+    let file = OpenOptions::new().read(true).write(true).create_new(is_new).open(&path);
+    let length = |file: File| file.metadata().map(|metadata| (metadata.len(), file));
+    let opened = file.and_then(length).map_err(|source| StoreError::Io { path, source });
+    let (length, file) = opened?;
+    if length == 0 && !is_new {
+        // It would be taken for a new one.
+        return Err(StoreError::damaged("its file is empty"));
+    }
+    Guarded::open(|| {
+        file::database(file, settings.cache_bytes).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                StoreError::InUse { directory: directory.to_owned() }
+            }
+            error => StoreError::of(error),
+        })
     })
 }
 
@@ -222,7 +272,7 @@ fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
     getrandom::fill(&mut salt).map_err(|error| failed(error.into()))?;
     let _ = fs::remove_file(directory.join(UNFINISHED));
     let database = open(directory, UNFINISHED, settings)?;
-    found(&database, &salt)?;
+    database.writing(|| found(database.get()?, &salt))?;
     drop(database);
     finish(directory)?;
     // The directory's own name must last too.
@@ -280,6 +330,11 @@ fn tombstone(salt: &[u8; 32], customer: &str) -> [u8; 32] {
     hasher.update(salt);
     hasher.update(customer.as_bytes());
     hasher.finalize().into()
+}
+
+/// The id that a key is.
+fn id_of(key: &[u8]) -> Result<&str, StoreError> {
+    std::str::from_utf8(key).map_err(|_| StoreError::damaged("an id of a customer is no text"))
 }
 
 fn damaged_record(customer: &str) -> StoreError {

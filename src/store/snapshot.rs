@@ -1,10 +1,11 @@
 //! What the store holds at one moment, for any number of readers.
 
 use super::about::About;
+use super::guard::{guarded, guarded_with, outside};
 use super::head::{Head, chunk_lines};
 use super::line::Lines;
 use super::tables::{HEADS, META, MORE, Meta, NAMES};
-use super::{StoreError, damaged_record};
+use super::{StoreError, damaged_record, id_of};
 use habitus_engine::domain::{
     Attributes, CustomerId, Event, EventRules, History, RawEvent, RawValue, Timestamp,
 };
@@ -14,8 +15,8 @@ use std::sync::Arc;
 
 /// What the store held when it was taken. It does not change, and no writer waits for it.
 pub struct Snapshot {
-    heads: ReadOnlyTable<&'static str, &'static [u8]>,
-    more: ReadOnlyTable<(&'static str, u32), &'static [u8]>,
+    heads: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    more: ReadOnlyTable<(&'static [u8], u32), &'static [u8]>,
     names: Arc<[String]>,
     meta: Meta,
     n_customers: u64,
@@ -85,10 +86,10 @@ impl Snapshot {
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<Option<History>, StoreError> {
-        match self.heads.get(customer).map_err(StoreError::of)? {
+        guarded(|| match self.heads.get(customer.as_bytes()).map_err(StoreError::of)? {
             Some(record) => self.shaped(customer, record.value(), rules, kept_from).map(Some),
             None => Ok(None),
-        }
+        })
     }
 
     /// Up to `n` histories of the customers after this id, in the order of ids.
@@ -102,15 +103,15 @@ impl Snapshot {
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<Vec<History>, StoreError> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.heads.range::<&str>((start, Bound::Unbounded)).map_err(StoreError::of)?;
-        range
-            .take(n)
-            .map(|entry| {
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_bytes()));
+        guarded(|| {
+            let range = self.heads.range::<&[u8]>((start, Bound::Unbounded));
+            let histories = range.map_err(StoreError::of)?.take(n).map(|entry| {
                 let (customer, record) = entry.map_err(StoreError::of)?;
-                self.shaped(customer.value(), record.value(), rules, kept_from)
-            })
-            .collect()
+                self.shaped(id_of(customer.value())?, record.value(), rules, kept_from)
+            });
+            histories.collect()
+        })
     }
 
     /// Shows every line as it came, customer by customer in the order of ids, and what is told of
@@ -122,18 +123,21 @@ impl Snapshot {
         &self,
         mut see: impl FnMut(&str, Kept<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let range = self.heads.range::<&str>(..).map_err(StoreError::of)?;
-        for entry in range {
-            let (customer, record) = entry.map_err(StoreError::of)?;
-            let (customer, record) = (customer.value(), record.value());
-            let head = Head::take(customer, record).ok_or_else(|| damaged_record(customer))?;
-            if let Some(about) = head.about {
-                let about = About::take(about, &self.names);
-                see(customer, Kept::About(&about.ok_or_else(|| damaged_record(customer))?))?;
+        let mut see = |customer: &str, kept: Kept<'_>| outside(|| see(customer, kept));
+        guarded_with(|| {
+            let range = self.heads.range::<&[u8]>(..).map_err(StoreError::of)?;
+            for entry in range {
+                let (customer, record) = entry.map_err(StoreError::of)?;
+                let (customer, record) = (id_of(customer.value())?, record.value());
+                let head = Head::take(customer, record).ok_or_else(|| damaged_record(customer))?;
+                if let Some(about) = head.about {
+                    let about = About::take(about, &self.names);
+                    see(customer, Kept::About(&about.ok_or_else(|| damaged_record(customer))?))?;
+                }
+                self.lines(customer, &head, false, &mut |raw| see(customer, Kept::Line(raw)))?;
             }
-            self.lines(customer, &head, false, &mut |raw| see(customer, Kept::Line(raw)))?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn shaped(
@@ -176,7 +180,7 @@ impl Snapshot {
     ) -> Result<(), E> {
         each_line(customer, head.lines, plain_times, see)?;
         for number in 0..head.n_more {
-            let record = self.more.get((customer, number)).map_err(StoreError::of)?;
+            let record = self.more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
             let record = record.ok_or_else(|| damaged_record(customer))?;
             let lines = chunk_lines(customer, number, record.value());
             let lines = lines.ok_or_else(|| damaged_record(customer))?;

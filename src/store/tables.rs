@@ -3,11 +3,11 @@
 use super::StoreError;
 use redb::{ReadableTable, Table, TableDefinition};
 
-/// Customer id to what is known of the customer, with the first lines ([`super::head`]).
-pub const HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("heads");
+/// Customer id, as bytes that need no check to be compared, to what is known of the customer, with the first lines ([`super::head`]).
+pub const HEADS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("heads");
 
 /// Customer id and number to a further chunk of lines.
-pub const MORE: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("more");
+pub const MORE: TableDefinition<(&[u8], u32), &[u8]> = TableDefinition::new("more");
 
 /// Names of attributes by number.
 pub const NAMES: TableDefinition<u32, &str> = TableDefinition::new("names");

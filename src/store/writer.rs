@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Records that one commit takes, at most; the rest waits for the next.
-const MOST_AT_ONCE: usize = 200_000;
+const MOST_AT_ONCE: usize = 500_000;
 
 /// Commits batches of many callers together. Dropping it commits what waits.
 pub struct Writer {

@@ -20,6 +20,8 @@ const CASES: u64 = 48;
 /// The clock of whoever takes the events. None of them lies after it.
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
+const DAY_MS: i64 = 86_400_000;
+
 const SETTINGS: Settings = Settings { cache_bytes: 8 << 20, retention_days: None };
 
 const FIELDS: [&str; 13] = [
@@ -361,7 +363,7 @@ impl Case {
         for _ in 0..5 {
             let row = &self.rows[draws.below(self.rows.len() as u32) as usize];
             if let Ok(time) = rules.time(&raw(row)) {
-                instants.extend([-1, 0, 86_400_000].map(|by| Timestamp(time.at.0 + by)));
+                instants.extend([-1, 0, DAY_MS].map(|by| Timestamp(time.at.0 + by)));
             }
         }
         instants.into_iter().map(|at| rules.zone.as_of(at)).collect()
@@ -396,12 +398,14 @@ fn compare(
     instants: &[AsOf],
 ) -> (usize, usize) {
     let rules = &scorer.version().rules;
-    let live = snapshot.page(None, usize::MAX, rules).unwrap();
+    let kept_from = snapshot.kept_from();
+    let live = snapshot.page(None, usize::MAX, rules, kept_from).unwrap();
     assert_eq!(live.len() as u64, snapshot.n_customers());
     let mut given = 0;
     for history in &live {
         let id = history.customer().as_str();
-        assert_eq!(snapshot.history(id, rules).unwrap().as_ref(), Some(history), "case {case}");
+        let alone = snapshot.history(id, rules, kept_from).unwrap();
+        assert_eq!(alone.as_ref(), Some(history), "case {case}");
         let nobody = History::new(CustomerId::new(id), Vec::new());
         // A log knows nothing of those whose rows were all left out.
         let same = batch.iter().find(|batch| batch.customer().as_str() == id).unwrap_or(&nobody);
@@ -442,13 +446,61 @@ fn a_store_answers_as_the_files_do_to_the_bit() {
             }
             for history in made.batch(&seen, &rules, draws.chance(0.5)) {
                 let id = history.customer().as_str();
-                let live = snapshot.history(id, &rules).unwrap().unwrap();
+                let live = snapshot.history(id, &rules, None).unwrap().unwrap();
                 assert_same(case, &scorer, &live, &history, &[as_of]);
             }
         }
     }
     let has_both = given > answers / 4 && given < answers;
     assert!(has_both && answers > 5_000, "{given} of {answers} answers were numbers");
+}
+
+#[test]
+fn a_store_that_keeps_some_days_answers_as_the_files_of_those_days_do() {
+    let shop = trained();
+    let version = Registry::open(&shop.models_dir).load(&shop.name, &shop.version).unwrap().version;
+    for case in 0..CASES / 2 {
+        let draws = &mut Draws::new(Seed(0x01D + case));
+        let made = Case::new(draws, &version);
+        drop(made.stored(draws));
+        // The clock says January of 2027, and the events are of 2020 and 2021. Whole days are kept.
+        let days = 1_900 + draws.below(650);
+        let kept_from = Timestamp((NOW.0.div_euclid(DAY_MS) - i64::from(days)) * DAY_MS);
+        let settings = Settings { retention_days: Some(days), ..SETTINGS };
+        let store = Store::open(&made.path("store"), &settings).unwrap();
+        let n_lines = store.snapshot().n_lines();
+        assert_eq!(store.kept_from(NOW), Some(kept_from));
+        let store = store.compact(NOW).unwrap();
+        let snapshot = store.snapshot();
+        assert_eq!(snapshot.kept_from(), Some(kept_from));
+        assert!(snapshot.n_lines() < n_lines, "case {case}");
+        for rules in [made.rules.clone(), others(&made.rules)] {
+            let scorer = Scorer::new(ModelVersion { rules: rules.clone(), ..version.clone() });
+            let scorer = scorer.unwrap();
+            let is_kept = |row: &&Row| rules.time(&raw(row)).is_ok_and(|time| time.at >= kept_from);
+            let kept: Vec<Row> = made.rows.iter().filter(is_kept).cloned().collect();
+            let batch = match kept.is_empty() {
+                true => Vec::new(),
+                false => made.batch(&kept, &rules, draws.chance(0.5)),
+            };
+            let mut instants = made.instants(draws, &rules);
+            instants.retain(|as_of| as_of.at >= kept_from);
+            let live = snapshot.page(None, usize::MAX, &rules, Some(kept_from)).unwrap();
+            for history in &live {
+                let id = history.customer().as_str();
+                let attributes = history.attributes().cloned();
+                let same = batch.iter().find(|batch| batch.customer().as_str() == id);
+                let nobody = History::new(CustomerId::new(id), Vec::new());
+                let same = same.unwrap_or(&nobody).clone().with_attributes(attributes);
+                assert_eq!(*history, same, "case {case}");
+                assert_same(case, &scorer, history, &same, &instants);
+            }
+            for history in &batch {
+                let id = history.customer();
+                assert!(live.iter().any(|live| live.customer() == id), "case {case}: {id}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -470,8 +522,8 @@ fn what_is_there_already_does_not_move_the_sequence() {
     // One that says the same in other words may be kept, and counts for nothing.
     let after = store.snapshot();
     assert!(after.n_lines() >= before.n_lines());
-    for history in before.page(None, usize::MAX, &made.rules).unwrap() {
-        let now = after.history(history.customer().as_str(), &made.rules).unwrap();
+    for history in before.page(None, usize::MAX, &made.rules, None).unwrap() {
+        let now = after.history(history.customer().as_str(), &made.rules, None).unwrap();
         assert_eq!(now.as_ref(), Some(&history));
     }
     let sequence = after.sequence();

@@ -51,6 +51,17 @@ impl Day {
         (era * 400 + year_of_era) * 12 + (5 * day_of_year + 2) / 153
     }
 
+    /// The first day of a calendar month, by the number that [`Day::month`] gives it (Hinnant's
+    /// `days_from_civil`).
+    pub fn first_of(month: i64) -> Day {
+        let (year, month) = (month.div_euclid(12), month.rem_euclid(12));
+        let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+        let day_of_year = (153 * month + 2) / 5;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let day = era * 146_097 + day_of_era - 719_468;
+        Day(i32::try_from(day).unwrap_or(if day < 0 { i32::MIN } else { i32::MAX }))
+    }
+
     /// The month of the year, January being 0.
     pub fn month_of_year(self) -> usize {
         (self.month() + 2).rem_euclid(12) as usize
@@ -302,6 +313,14 @@ fn date_of(day: Day) -> Option<civil::Date> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn months_begin_where_the_day_before_is_of_another() {
+        for month in -30_000..30_000 {
+            let first = Day::first_of(month);
+            assert_eq!((first.month(), first.plus(-1).month()), (month, month - 1));
+        }
+    }
 
     fn day(text: &str) -> Day {
         let utc = Zone::named("UTC").unwrap();

@@ -56,8 +56,7 @@ impl PredictionService for Floor {
         }))
     }
 
-    type ScoreCustomersStream =
-        tokio_stream::Empty<Result<pb::ScoreCustomersResponse, Status>>;
+    type ScoreCustomersStream = tokio_stream::Empty<Result<pb::ScoreCustomersResponse, Status>>;
 
     async fn score_customers(
         &self,
@@ -143,9 +142,9 @@ pub fn main() {
     let mut arguments = std::env::args().skip(1);
     let mode = arguments.next().expect("multi or reuseport");
     let port: u16 = arguments.next().expect("a port").parse().unwrap();
-    let answer = arguments.next().map(|file| {
-        pb::Prediction::decode(std::fs::read(file).unwrap().as_slice()).unwrap()
-    });
+    let answer = arguments
+        .next()
+        .map(|file| pb::Prediction::decode(std::fs::read(file).unwrap().as_slice()).unwrap());
     let floor = Floor(Arc::new(answer.unwrap_or_else(made_up)));
     let address: SocketAddr = ([127, 0, 0, 1], port).into();
     if mode == "multi" {

@@ -58,27 +58,20 @@ impl Season {
     pub fn worth(&self, after: Day, days: u32) -> f64 {
         let last = after.plus(days.min(i32::MAX as u32) as i32);
         let (mut day, mut worth) = (after.plus(1), 0.0);
+        let mut month = day.month();
         while day <= last {
-            let next = next_month(day).min(last.plus(1));
-            worth += self.by_month[day.month_of_year()] * f64::from(next.since(day));
-            day = next;
+            let next = Day::first_of(month + 1).min(last.plus(1));
+            // Months are counted from March.
+            let factor = self.by_month[(month + 2).rem_euclid(12) as usize];
+            worth += factor * f64::from(next.since(day));
+            // At the end of all days there is no next one.
+            if next <= day {
+                break;
+            }
+            (day, month) = (next, month + 1);
         }
         worth
     }
-}
-
-/// The first day of the next month.
-fn next_month(day: Day) -> Day {
-    let month = day.month();
-    let mut next = day.plus(28);
-    while next.month() == month {
-        next = next.plus(1);
-    }
-    // 28 days on may be past the first.
-    while next.plus(-1).month() != month {
-        next = next.plus(-1);
-    }
-    next
 }
 
 #[cfg(test)]

@@ -136,8 +136,7 @@ impl Run {
     }
 
     async fn call(&self, channel: Channel, request: Bytes, from: Instant, times: usize) {
-        let mut client =
-            tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
+        let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
         let answer = match client.ready().await {
             Ok(()) => client
                 .unary(tonic::Request::new(request), self.path.clone(), Raw)
@@ -194,8 +193,10 @@ async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
 async fn first(address: &str, id: &str) -> pb::GetPredictionResponse {
     loop {
         if let Ok(channel) = connect(address).await {
-            let request = pb::GetPredictionRequest { customer_id: id.to_owned(), ..Default::default() };
-            if let Ok(answer) = PredictionServiceClient::new(channel).get_prediction(request).await {
+            let request =
+                pb::GetPredictionRequest { customer_id: id.to_owned(), ..Default::default() };
+            if let Ok(answer) = PredictionServiceClient::new(channel).get_prediction(request).await
+            {
                 return answer.into_inner();
             }
         }
