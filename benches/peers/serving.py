@@ -1,4 +1,4 @@
-"""Habitus over a store beside the least that a tonic server costs, and beside what users have today.
+"""Habitus over a store beside the least that a tonic server costs, and what users have today.
 
     python benches/peers/serving.py [floor|habitus|batch|open|ready|ingest|peers|all ...]
         [--customers 1000000] [--rounds 3] [--seconds 5] [--directory DIR] [--target DIR]
@@ -22,9 +22,10 @@ load of CxI is C connections with I calls on each. In an open loop the time of a
 the instant at which its question was to leave.
 
 The log, the model and the store are made in DIR where they are not there yet, and kept if it was
-given. The log ends today, since a store answers as of now. HABITUS is the binary, --also further ones
-to compare it with. PYTHON is one with grpcio and grpcio-tools, and one with mlserver and
-mlserver-sklearn. What serves the floor and makes the load is built into --target by cargo.
+given. The log ends today, since a store answers as of now. HABITUS is the binary, --also further
+ones to compare it with, each over a store of its own. PYTHON is one with grpcio and grpcio-tools,
+and one with mlserver and mlserver-sklearn. What serves the floor and makes the load is built into
+--target by cargo.
 """
 import argparse, datetime, glob, json, os, shutil, signal, socket, statistics, subprocess, sys
 import tempfile, time
@@ -131,11 +132,8 @@ class Bench:
             self.habitus("train", "--config", self.config(256), "--events", self.at("few.parquet"),
                          "--models", self.at("models"))
         if not os.path.exists(self.at("store")) or "ingest" in self.options.parts:
-            shutil.rmtree(self.at("part"), ignore_errors=True)
             start = time.perf_counter()
-            told = self.habitus("ingest", "--config", self.config(self.options.cache_mb), "--events",
-                                self.at("log.parquet"), "--store", self.at("part"), "--format",
-                                "json")
+            told = self.fill(self.at("part"), HABITUS)
             took = time.perf_counter() - start
             rows = json.loads(told)["account"]["accepted"]
             print(f"`habitus ingest`: {rows} events in {took:.1f} s, {rows / took:,.0f} a second",
@@ -145,9 +143,15 @@ class Bench:
         stats = json.loads(self.habitus("store", "stats", "--store", self.at("store"), "--format",
                                         "json"))
         print(f"store: {stats['customers']} customers, {stats['lines']} events, "
-              f"{stats['file_bytes'] / 2**20:.0f} MB in a file, {stats['stored_bytes'] / 2**20:.0f} "
-              "MB of them in use", flush=True)
+              f"{stats['file_bytes'] / 2**20:.0f} MB in a file, of them "
+              f"{stats['stored_bytes'] / 2**20:.0f} MB in use", flush=True)
         self.store_mb = stats["file_bytes"] >> 20
+
+    def fill(self, store, binary):
+        shutil.rmtree(store, ignore_errors=True)
+        return self.habitus("ingest", "--config", self.config(self.options.cache_mb), "--events",
+                            self.at("log.parquet"), "--store", store, "--format", "json",
+                            binary=binary)
 
     def serve(self, name="habitus", cache_mb=None, store=None, binary=None, port=None):
         port = port or free_port()
@@ -161,10 +165,12 @@ class Bench:
     def check(self, server):
         """One whole answer before any load; its size, and the answer itself in a file."""
         path = self.at("answer.bin" if server.name == "habitus" else "other.bin")
-        done = subprocess.run([self.tool("load"), "check", server.address, "c0000001", path],
-                              capture_output=True, text=True, timeout=60)
-        if done.returncode:
-            sys.exit(f"{server.name}: no whole answer: {done.stderr}\n{server.said()}")
+        try:
+            done = subprocess.run([self.tool("load"), "check", server.address, "c0000001", path],
+                                  capture_output=True, text=True, timeout=60, check=True)
+        except subprocess.SubprocessError as error:
+            sys.exit(f"{server.name}: no whole answer: {error} {error.stderr}; the process ended "
+                     f"with {server.process.poll()} and said: {server.said()}")
         return done.stdout.split("\n", 1)
 
     def load(self, server, **keys):
@@ -180,8 +186,8 @@ class Bench:
         told = self.load(server, **keys)
         self.rows.setdefault((shape, server.name), []).append(told)
         if told["errors"] or told["rejected"]:
-            print(f"  {shape}, {server.name}: {told['errors']} errors, {told['rejected']} rejected: "
-                  f"{told['first_error']}", flush=True)
+            print(f"  {shape}, {server.name}: {told['errors']} errors, "
+                  f"{told['rejected']} rejected: {told['first_error']}", flush=True)
         return told
 
     def median(self, shape, name, key):
@@ -221,11 +227,9 @@ class Bench:
             for name, binary in self.binaries.items():
                 store = self.at("store")
                 if name != "habitus":
-                    # Of its own, since a store takes one process at a time and may be kept otherwise.
+                    # One process at a time holds a store, and builds may differ in its format.
                     store = self.at("store-of-" + name)
-                    shutil.rmtree(store, ignore_errors=True)
-                    self.habitus("ingest", "--config", self.config(self.options.cache_mb),
-                                 "--events", self.at("log.parquet"), "--store", store, binary=binary)
+                    self.fill(store, binary)
                 servers.append(self.serve(name, binary=binary, store=store))
                 servers[-1].store = store
             servers.append(self.serve("habitus, all pages cached", store=self.copy("store-cached"),

@@ -5,6 +5,7 @@ use super::exit::Refusal;
 use crate::clock;
 use crate::config::{Config, Overrides};
 use crate::export::{Column, ColumnKind, Schema, TableWriter};
+use crate::registry::{Deed, Registry};
 use crate::report::Table;
 use crate::store::{Kept, Settings, Stats, Store};
 use anyhow::Context;
@@ -56,7 +57,12 @@ impl Stores {
                 global.format.print(|| table(&stats), || json!(stats))
             }
             What::Check => check(store, global),
-            What::Compact => compact(store, &config.store.settings, global),
+            What::Compact => {
+                let place = config.store.path.display().to_string();
+                Registry::open(&config.models)
+                    .note(&Deed::Compact { store: place }, clock::now())?;
+                compact(store, &config.store.settings, global)
+            }
             What::Export { out } => export(&store, out, global),
         }
     }
@@ -66,10 +72,14 @@ fn check(store: Store, global: &Global) -> anyhow::Result<()> {
     let checked = store.check()?;
     global.format.print(
         || match checked.faults.as_slice() {
-            [] => format!(
-                "{} events of {} customers are as they were written",
-                checked.lines, checked.customers
-            ),
+            [] => {
+                let (lines, customers) = (checked.lines, checked.customers);
+                let mended = match checked.mended {
+                    true => "; the account of free pages was out of date and was written anew",
+                    false => "",
+                };
+                format!("{lines} events of {customers} customers are as they were written{mended}")
+            }
             faults => faults.join("\n"),
         },
         || json!(checked),
@@ -86,7 +96,7 @@ fn compact(store: Store, settings: &Settings, global: &Global) -> anyhow::Result
     let after = store.stats()?;
     global.format.print(
         || {
-            let gone = before.lines - after.lines;
+            let gone = before.lines.saturating_sub(after.lines);
             let aged = match settings.retention_days {
                 Some(days) => format!("; {gone} events were older than {days} days"),
                 None => String::new(),

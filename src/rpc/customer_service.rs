@@ -38,7 +38,6 @@ impl Customers {
         };
         let receipt = lookup::aside(erase).await??;
         let presence = |presence| match presence {
-            Presence::Certain => pb::Presence::Certain,
             Presence::Possible => pb::Presence::Possible,
         };
         Ok(pb::DeleteCustomerResponse {

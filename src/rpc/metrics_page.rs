@@ -110,7 +110,7 @@ fn holdings(encoder: &mut DescriptorEncoder<'_>, holdings: &Holdings) -> fmt::Re
         gauge(encoder, "habitus_newest_event_timestamp_seconds", help, &seconds(*newest))?;
     }
     if let Some(store) = store {
-        let help = "Records that the store has accepted.";
+        let help = "How often the store has changed: by records, erasures and compactions.";
         gauge(encoder, "habitus_store_sequence", help, &store.sequence)?;
         gauge(encoder, "habitus_store_bytes", "What the store takes on the disk.", &store.bytes)?;
     }

@@ -16,7 +16,7 @@ pub struct Holdings {
 /// What a store of histories has grown to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreHoldings {
-    /// The records that it accepted so far.
+    /// How often it has changed.
     pub sequence: u64,
     /// What it takes on the disk.
     pub bytes: u64,

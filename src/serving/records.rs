@@ -96,8 +96,6 @@ pub struct TrainedVersion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
-    /// It was trained from the store while the customer was in it.
-    Certain,
     /// It was trained from files, of which the store does not know whom they hold.
     Possible,
 }

@@ -208,16 +208,27 @@ impl<'t> Appending<'t> {
         if !is_known {
             return Ok((Outcome::Accepted, true));
         }
-        // Two ids may share a hash, so the lines themselves decide.
-        let text = |raw: &RawEvent<'_>| raw.event_id.map(|id| id.text().into_owned());
-        let wanted = text(raw);
+        // Two ids may share a hash, so the ids themselves decide. Only the lines that have this one
+        // are read.
+        let Some(wanted) = raw.event_id.map(RawValue::text) else {
+            return Ok((Outcome::Accepted, true));
+        };
         let (mut is_there, mut is_same) = (false, false);
         self.each_chunk(customer, open, |chunk| {
+            let mut with_it: Vec<usize> = Vec::new();
+            for known in EventIds::new(chunk) {
+                let (line, known) = known.map_err(|_| damaged_record(customer))?;
+                if hash(known) == id && known.text() == wanted {
+                    with_it.push(line);
+                }
+            }
+            let Some(&last) = with_it.last() else { return Ok(()) };
             let mut lines = Lines::new(chunk, false);
-            while let Some(known) = lines.read().map_err(|_| damaged_record(customer))? {
-                if text(&known) == wanted {
+            for line in 0..=last {
+                let known = lines.read().map_err(|_| damaged_record(customer))?;
+                if with_it.contains(&line) {
                     is_there = true;
-                    is_same |= says_the_same(&known, raw);
+                    is_same |= known.is_some_and(|known| says_the_same(&known, raw));
                 }
             }
             Ok(())

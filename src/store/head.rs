@@ -6,8 +6,8 @@
 use crate::ingest::bytes::{put_number, take_number};
 
 /// A chunk of lines that is longer takes no more of them. It is what one more line costs a customer
-/// of many: the chunk is written anew.
-pub const CHUNK_BYTES: usize = 4 << 10;
+/// of many: the chunk is written anew. With its id it shall fit into a page of 4 KiB.
+pub const CHUNK_BYTES: usize = 3 << 10;
 
 /// Stands for the head where a further chunk has its number.
 const HEAD: u32 = u32::MAX;

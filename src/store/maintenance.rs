@@ -55,7 +55,7 @@ pub struct Stats {
 }
 
 /// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Checked {
     pub customers: u64,
     pub lines: u64,
@@ -187,58 +187,19 @@ impl Store {
     /// [`StoreError`] where the store cannot be read at all.
     pub fn check(self) -> Result<Checked, StoreError> {
         let Store { mut database, current, .. } = self;
-        let mut faults = Vec::new();
+        // Records come first: whose they are is what an operator needs to know, and redb does not
+        // tell.
+        let mut checked = Checked::default();
+        let walked = guarded(|| checked.walk(database.get()?));
+        checked.faults.extend(walked.err().map(|error| error.to_string()));
         // Whoever still held a snapshot would keep the database from being checked.
         drop(current);
-        let mended = !database.check_integrity()?;
-        guarded(|| {
-            let transaction = database.get()?.begin_read().map_err(StoreError::of)?;
-            let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
-            let more = transaction.open_table(MORE).map_err(StoreError::of)?;
-            let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
-            let (mut customers, mut lines, mut chunks) = (0, 0, 0);
-            for entry in heads.iter().map_err(StoreError::of)? {
-                let (customer, record) = entry.map_err(StoreError::of)?;
-                customers += 1;
-                let Ok(customer) = id_of(customer.value()) else {
-                    faults.push("an id of a customer is no text".to_owned());
-                    continue;
-                };
-                let count = || -> Result<(u64, u64), StoreError> {
-                    let head = Head::take(customer, record.value());
-                    let head = head.ok_or_else(|| damaged_record(customer))?;
-                    let mut n = n_lines(customer, head.lines)?;
-                    for number in 0..head.n_more {
-                        let chunk =
-                            more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
-                        let bytes = chunk
-                            .as_ref()
-                            .and_then(|chunk| chunk_lines(customer, number, chunk.value()));
-                        n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
-                    }
-                    Ok((n, u64::from(head.n_more)))
-                };
-                match count() {
-                    Ok((n, n_more)) => {
-                        lines += n;
-                        chunks += n_more;
-                    }
-                    Err(fault) if faults.len() < MOST_FAULTS => faults.push(fault.to_string()),
-                    Err(_) => {}
-                }
-            }
-            if faults.is_empty() {
-                let n_more = more.len().map_err(StoreError::of)?;
-                if n_more != chunks {
-                    faults
-                        .push(format!("there are {n_more} further chunks, {chunks} are known of"));
-                }
-                if lines != meta.lines {
-                    faults.push(format!("there are {lines} lines, {} were counted", meta.lines));
-                }
-            }
-            Ok(Checked { customers, lines, mended, faults })
-        })
+        match database.check_integrity() {
+            Ok(is_whole) => checked.mended = !is_whole,
+            Err(error @ StoreError::Damaged { .. }) => checked.faults.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+        Ok(checked)
     }
 
     /// Writes the store anew, without what was erased and without lines that are older than the
@@ -319,6 +280,68 @@ pub(super) fn rewrite(
     let to = begin(database)?;
     meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
     to.commit().map_err(StoreError::of)
+}
+
+impl Checked {
+    /// Reads all records, and notes what is wrong with them.
+    fn walk(&mut self, database: &Database) -> Result<(), StoreError> {
+        let transaction = database.begin_read().map_err(StoreError::of)?;
+        let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
+        let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+        let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
+        let mut chunks = 0;
+        for entry in heads.iter().map_err(StoreError::of)? {
+            let (customer, record) = entry.map_err(StoreError::of)?;
+            self.customers += 1;
+            let counted = id_of(customer.value()).and_then(|customer| {
+                // A damaged page may lead past a record that is there.
+                let found = heads.get(customer.as_bytes()).map_err(StoreError::of)?;
+                if found.is_none_or(|found| found.value() != record.value()) {
+                    let told = format!("customer `{customer}` is not found by their id");
+                    return Err(StoreError::damaged(told));
+                }
+                let head = Head::take(customer, record.value());
+                let head = head.ok_or_else(|| damaged_record(customer))?;
+                let mut n = n_lines(customer, head.lines)?;
+                for number in 0..head.n_more {
+                    let chunk = more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
+                    let bytes = chunk
+                        .as_ref()
+                        .and_then(|chunk| chunk_lines(customer, number, chunk.value()));
+                    n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
+                }
+                Ok((n, u64::from(head.n_more)))
+            });
+            match counted {
+                Ok((n, n_more)) => {
+                    self.lines += n;
+                    chunks += n_more;
+                }
+                Err(fault) if self.faults.len() < MOST_FAULTS => {
+                    self.faults.push(fault.to_string());
+                }
+                Err(_) => {}
+            }
+        }
+        if self.faults.is_empty() {
+            let n_heads = heads.len().map_err(StoreError::of)?;
+            if n_heads != self.customers {
+                let told =
+                    format!("there are {} customers, {n_heads} were counted", self.customers);
+                self.faults.push(told);
+            }
+            let n_more = more.len().map_err(StoreError::of)?;
+            if n_more != chunks {
+                let told = format!("there are {n_more} further chunks, {chunks} are known of");
+                self.faults.push(told);
+            }
+            if self.lines != meta.lines {
+                let told = format!("there are {} lines, {} were counted", self.lines, meta.lines);
+                self.faults.push(told);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The tables of the new file.

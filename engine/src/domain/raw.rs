@@ -33,7 +33,7 @@ impl<'a> RawValue<'a> {
     /// The value as text without blanks around it; a float by its shortest decimal.
     pub fn text(self) -> Cow<'a, str> {
         match self {
-            RawValue::Text(text) => Cow::Borrowed(text.trim()),
+            RawValue::Text(text) => Cow::Borrowed(trimmed(text)),
             RawValue::Integer(number) => Cow::Owned(number.to_string()),
             RawValue::Float(number) => Cow::Owned(number.to_string()),
             RawValue::Instant(ms) => Cow::Owned(super::Timestamp(ms).to_string()),
@@ -61,7 +61,15 @@ impl<'a> RawValue<'a> {
 
     /// Whether there is nothing in it.
     pub fn is_blank(self) -> bool {
-        matches!(self, RawValue::Text(text) if text.trim().is_empty())
+        matches!(self, RawValue::Text(text) if trimmed(text).is_empty())
+    }
+}
+
+/// The text without blanks around it. Most texts have none, which their ends tell at once.
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => text.trim(),
     }
 }
 

@@ -9,8 +9,8 @@ use habitus_engine::domain::{Draws, Seed};
 
 /// Workloads, and the cuts of each; every operation is walked over in the small part.
 const ATTEMPTS: u64 = 4;
-const ATTEMPTS_LARGE: u64 = 150;
-const CUTS_LARGE: usize = 400;
+const ATTEMPTS_LARGE: u64 = 100;
+const CUTS_LARGE: usize = 300;
 
 const SURVIVORS: [Survives; 4] = [Survives::All, Survives::Nothing, Survives::Some, Survives::Torn];
 

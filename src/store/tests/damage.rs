@@ -35,6 +35,9 @@ enum Told {
     OnlyByCheck,
     /// The last commit is missing, and nobody knows ([`NEWER`]).
     OneBack,
+    /// Something beside the customers' records is wrong, and nobody knows, because the page that it
+    /// is on was read for a write, and so written anew with a checksum of its own.
+    Resealed,
 }
 
 /// A store's file, and what is in it.
@@ -237,19 +240,34 @@ fn writes(seeds: std::ops::Range<u64>, per_store: u64) {
                 let is_found = held
                     .check()
                     .map_or(true, |checked| checked.mended || !checked.faults.is_empty());
-                assert!(is_right || is_told || is_found || bit == NEWER, "{what}");
+                let is_unknown = !is_right && !is_told && !is_found;
+                if is_unknown && bit != NEWER {
+                    let content = content.as_ref().unwrap();
+                    assert!(is_as_told(content, &models[15]), "{what}: {content:?}");
+                }
                 match (is_told, is_right, is_found) {
                     (true, ..) => Told::AtReading,
                     (_, true, false) => Told::Right,
                     (_, true, true) => Told::Checked,
                     (_, false, true) => Told::OnlyByCheck,
-                    (_, false, false) => Told::OneBack,
+                    _ if bit == NEWER => Told::OneBack,
+                    _ => Told::Resealed,
                 }
             }
         };
         *told.entry(came).or_default() += 1;
     }
     println!("written to after a flipped bit: {told:?}");
+}
+
+/// Whether all is there of every customer. Numbers, sources and tombstones have no checksum of their
+/// own, and of a tombstone that is lost the customer may come back.
+fn is_as_told(content: &Content, expected: &Content) -> bool {
+    let is_back =
+        |id: &String| expected.erased.contains_key(id) && !content.erased.contains_key(id);
+    !content.is_odd
+        && expected.customers.iter().all(|(id, known)| content.customers.get(id) == Some(known))
+        && content.customers.keys().all(|id| expected.customers.contains_key(id) || is_back(id))
 }
 
 #[test]

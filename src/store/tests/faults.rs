@@ -11,7 +11,7 @@ const KINDS: [Failing; 4] = [Failing::Full, Failing::Short, Failing::Sync, Faili
 
 /// Workloads; in the small part each operation of them fails once in each way.
 const ATTEMPTS: u64 = 1;
-const ATTEMPTS_LARGE: u64 = 60;
+const ATTEMPTS_LARGE: u64 = 50;
 const FAULTS_LARGE: u32 = 100;
 
 fn fails(steps: &[Step], models: &[Content], fault: Fault, seed: Seed) {

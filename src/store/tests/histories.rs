@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 const ATTEMPTS: u64 = 40;
-const ATTEMPTS_LARGE: u64 = 4_000;
+const ATTEMPTS_LARGE: u64 = 2_000;
 
 fn a_store_is_its_model(seeds: std::ops::Range<u64>) {
     let rules = rules();

@@ -423,10 +423,10 @@ async fn a_customers_file_in_the_store_reaches_the_answers() {
     }
 }
 
-/// A request of one event, of one of a few customers.
+/// A request of one event, of one of many customers.
 fn event(number: usize) -> pb::IngestEventsRequest {
     let event = pb::CustomerEvent {
-        customer_id: format!("c{}", number % 7),
+        customer_id: format!("c{}", number % 997),
         time: Some(prost_types::Timestamp { seconds: 1_600_000_000 + number as i64, nanos: 0 }),
         amount: format!("{number}.50"),
         event_id: format!("e{number}"),
