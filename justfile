@@ -35,3 +35,8 @@ docs:
 # Advisories, licences, banned crates and sources of the dependencies (needs cargo-deny).
 deny:
     cargo deny --workspace --locked check
+
+# Faults in large numbers: power cuts, failing disks, damage, and a thousand swaps under load.
+soak:
+    cargo test --release -p habitus --lib store:: -- --ignored --nocapture --skip write_sample
+    cargo test --release -p habitus --test it -- --ignored many_swaps_under_load

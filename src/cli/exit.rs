@@ -160,6 +160,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             StoreError::Missing { .. } | StoreError::InUse { .. } => USAGE,
             StoreError::Format { .. }
             | StoreError::Damaged { .. }
+            | StoreError::DamagedRecord { .. }
             | StoreError::Io { .. }
             | StoreError::Database(_)
             | StoreError::Closed => OTHER,

@@ -157,7 +157,7 @@ fn told_of_registry(error: &RegistryError) -> Told {
 
 fn told_of_store(error: &StoreError) -> Told {
     match error {
-        StoreError::Damaged { .. } => {
+        StoreError::Damaged { .. } | StoreError::DamagedRecord { .. } => {
             let message = "a record of the store is damaged; `habitus store check` tells which";
             Told::new(Code::DataLoss, "DAMAGED_STORE", message.to_owned())
         }

@@ -73,7 +73,7 @@ impl<'t> Appending<'t> {
     ) -> Result<(), StoreError> {
         let before = self.meta;
         match self.add_all(batch, records, outcomes) {
-            Err(StoreError::Damaged { .. }) => {
+            Err(StoreError::DamagedRecord { .. }) => {
                 self.meta = before;
                 records.iter().for_each(|&record| outcomes[record] = Outcome::Damaged);
                 Ok(())

@@ -21,6 +21,8 @@ pub enum StoreError {
     Format { directory: PathBuf, found: u64 },
     #[error("the store is damaged: {what}")]
     Damaged { what: String },
+    #[error("the store is damaged: the record of customer `{customer}` is not what was written")]
+    DamagedRecord { customer: String },
     #[error("{} cannot be used", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("the store's database failed")]

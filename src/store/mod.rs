@@ -357,5 +357,5 @@ fn id_of(key: &[u8]) -> Result<&str, StoreError> {
 }
 
 fn damaged_record(customer: &str) -> StoreError {
-    StoreError::damaged(format!("the record of customer `{customer}` is not what was written"))
+    StoreError::DamagedRecord { customer: customer.to_owned() }
 }
