@@ -142,9 +142,12 @@ impl Sample {
 }
 
 fn assert_is_named(error: &StoreError, what: &str) {
-    use StoreError::{Closed, Damaged, Database, Format};
+    use StoreError::{Closed, Damaged, DamagedRecord, Database, Format};
     assert!(
-        matches!(error, Damaged { .. } | Database(_) | Closed | Format { .. }),
+        matches!(
+            error,
+            Damaged { .. } | DamagedRecord { .. } | Database(_) | Closed | Format { .. }
+        ),
         "{what}: {error:?}"
     );
 }
