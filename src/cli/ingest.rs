@@ -24,6 +24,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 /// ones write less; a killed run repeats at most so many.
 const ROWS_AT_ONCE: usize = 500_000;
 
+/// Characters of such an id that are shown.
+const MOST_QUOTED: usize = 40;
+
 /// How many outcomes there are.
 const N_OUTCOMES: usize = Outcome::Damaged as usize + 1;
 
@@ -201,9 +204,7 @@ fn read(
                         return Ok(());
                     }
                     (None, _) => Rejection::MissingCustomer.to_string(),
-                    (Some(customer), _) if customer.len() > MAX_ID_BYTES => {
-                        format!("the customer id is longer than {MAX_ID_BYTES} bytes")
-                    }
+                    (Some(customer), _) if customer.len() > MAX_ID_BYTES => too_long(),
                     (Some(_), Err(rejection)) => rejection.to_string(),
                     (Some(customer), Ok(at)) => {
                         batch.line(&customer, raw, at);
@@ -251,6 +252,10 @@ fn take_customers(
         source,
         &reading,
         &mut |customer, attributes| -> anyhow::Result<()> {
+            if customer.len() > MAX_ID_BYTES {
+                account.reject(too_long(), || customer.chars().take(MOST_QUOTED).collect());
+                return Ok(());
+            }
             batch.about(customer, About::from(&attributes));
             if batch.len() == ROWS_AT_ONCE { flush(&mut batch) } else { Ok(()) }
         },
@@ -266,6 +271,10 @@ fn take_customers(
         *account.rejected.entry(rejection.to_string()).or_default() += n;
     }
     Ok(())
+}
+
+fn too_long() -> String {
+    format!("the customer id is longer than {MAX_ID_BYTES} bytes")
 }
 
 impl Account {

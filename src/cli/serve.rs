@@ -1,4 +1,4 @@
-//! `habitus serve`: answers over gRPC for the customers of a log in memory.
+//! `habitus serve`: answers over gRPC for the customers of a log in memory, or of a store.
 
 use super::Global;
 use super::example;

@@ -71,6 +71,8 @@ pub fn append(path: &Path, line: &str) -> Result<(), RegistryError> {
     let mut options = File::options();
     let mut file =
         options.create(true).truncate(false).read(true).write(true).open(path).map_err(io(path))?;
+    // Others may add a line at this moment; the lock goes with the file.
+    file.lock().map_err(io(path))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io(path))?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);

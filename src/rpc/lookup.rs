@@ -6,6 +6,7 @@ use crate::clock;
 use crate::serving::{LoadedModel, Serving};
 use habitus_engine::domain::AsOf;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// The version that a request asks for; the served one where it names none.
 ///
@@ -40,11 +41,22 @@ pub fn named(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Does what waits for a disk or fills a core away from the threads that hold connections.
+/// Does what waits for a disk or fills a core away from the threads that hold connections. What has
+/// begun is done to its end, also when the caller goes away; what still waits is not begun then.
 pub async fn aside<T, W>(work: W) -> Result<T, RpcError>
 where
     T: Send + 'static,
     W: FnOnce() -> T + Send + 'static,
 {
-    Ok(tokio::task::spawn_blocking(work).await?)
+    let mut task = Aside(tokio::task::spawn_blocking(work));
+    Ok((&mut task.0).await?)
+}
+
+/// Work that is not begun any more once nobody waits for it.
+struct Aside<T>(JoinHandle<T>);
+
+impl<T> Drop for Aside<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

@@ -21,8 +21,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-/// Requests of one call that wait for the writer, and responses that wait for the client, at most.
+/// Requests of one call that wait for the writer, at most.
 const WAITING: usize = 256;
+
+/// Responses that wait for the client, at most.
+const ANSWERS: usize = 4;
+
+/// What a record takes while it waits, besides its bytes: most of it is its result.
+const BYTES_PER_RECORD: usize = 192;
 
 /// Kilobytes of requests of all calls that wait for the writer. The more there are, the more a commit
 /// takes at once, and the less each of them costs: a commit writes the pages of all customers that it
@@ -40,9 +46,11 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Waits until there is room for a request; it is taken until the result is dropped.
+    /// Waits until there is room for a request; it is taken until the result is dropped, which is when
+    /// its records are durable.
     async fn take(&self, request: &pb::IngestEventsRequest) -> Option<OwnedSemaphorePermit> {
-        let kilobytes = request.encoded_len().div_ceil(1 << 10).clamp(1, MAX_WAITING_KB);
+        let bytes = request.encoded_len() + request.records.len() * BYTES_PER_RECORD;
+        let kilobytes = bytes.div_ceil(1 << 10).clamp(1, MAX_WAITING_KB);
         // The room is never closed.
         Arc::clone(&self.0).acquire_many_owned(kilobytes as u32).await.ok()
     }
@@ -79,8 +87,6 @@ struct Pending {
     /// The places of those.
     handed: Vec<usize>,
     written: oneshot::Receiver<Written>,
-    /// Given back when the request is answered.
-    _room: Option<OwnedSemaphorePermit>,
 }
 
 type Written = Result<Vec<Outcome>, Arc<StoreError>>;
@@ -88,7 +94,7 @@ type Written = Result<Vec<Outcome>, Arc<StoreError>>;
 impl Intake {
     /// Begins to take records.
     pub fn start(self, requests: Streaming<pb::IngestEventsRequest>) -> Answers {
-        let (answer, answers) = mpsc::channel(WAITING);
+        let (answer, answers) = mpsc::channel(ANSWERS);
         let (hand, pending) = mpsc::channel(WAITING);
         let (serving, id) = (Arc::clone(&self.serving), self.id.clone());
         let answering = tokio::spawn(answer_all(serving, id, pending, answer.clone()));
@@ -115,7 +121,11 @@ impl Intake {
             if got > MAX_RECORDS {
                 return Err(RpcError::TooManyRecords { got, limit: MAX_RECORDS });
             }
-            let room = self.room.take(&request).await;
+            let room = tokio::select! {
+                room = self.room.take(&request) => room,
+                // The client went away.
+                () = hand.closed() => break,
+            };
             if hand.send(self.take(&request, room)?).await.is_err() {
                 break;
             }
@@ -145,8 +155,11 @@ impl Intake {
         }
         let (tell, written) = oneshot::channel();
         // Who went away hears nothing.
-        self.serving.ingest(batch, move |outcomes| drop(tell.send(outcomes)))?;
-        Ok(Pending { results, handed, written, _room: room })
+        self.serving.ingest(batch, move |outcomes| {
+            drop(room);
+            drop(tell.send(outcomes));
+        })?;
+        Ok(Pending { results, handed, written })
     }
 }
 
@@ -180,7 +193,7 @@ async fn answer_all(
     mut pending: Receiver<Pending>,
     answer: Sender<Answer>,
 ) {
-    while let Some(Pending { mut results, handed, written, _room }) = pending.recv().await {
+    while let Some(Pending { mut results, handed, written }) = pending.recv().await {
         let outcomes = match written.await {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(error)) => return answer.closed_or(RpcError::Store(error), &id).await,

@@ -153,7 +153,7 @@ pub async fn serve(
     let mut page = pin!(page);
     // The listener closes when connections are no longer dealt.
     tokio::select! {
-        () = workers.deal(listener) => {}
+        dealt = workers.deal(listener) => dealt?,
         ended = &mut page => return ended.map_err(ServerError::Listener),
         () = shutdown => {}
         () = told_unwell(&health, &watched) => {}

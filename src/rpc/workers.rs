@@ -73,15 +73,17 @@ impl Workers {
     }
 
     /// Deals connections to the threads in turn, for as long as it is polled.
-    pub async fn deal(&self, listener: TcpListener) {
+    ///
+    /// # Errors
+    /// [`ServerError::Worker`] where a thread is gone.
+    pub async fn deal(&self, listener: TcpListener) -> Result<(), ServerError> {
         for turn in 0usize.. {
             let accepted = listener.accept().await.and_then(|(stream, _)| {
                 stream.set_nodelay(true)?;
                 stream.into_std()
             });
             match accepted {
-                // A thread that is gone tells why elsewhere.
-                Ok(stream) => drop(self.of(turn).connections.send(stream)),
+                Ok(stream) => self.of(turn).connections.send(stream).map_err(|_| gone())?,
                 // One client's fault, or a shortage that will pass.
                 Err(error) if is_of_client(&error) => {}
                 Err(error) => {
@@ -90,6 +92,7 @@ impl Workers {
                 }
             }
         }
+        Ok(())
     }
 
     /// Lets calls in flight end and takes no more.
@@ -97,10 +100,12 @@ impl Workers {
         self.phase.send_replace(Phase::Draining);
     }
 
-    /// Resolves when all threads have ended, or one has failed.
+    /// Resolves when all threads have ended.
+    ///
+    /// # Errors
+    /// Why one of them failed.
     pub async fn ended(&mut self) -> Result<(), ServerError> {
         for worker in &mut self.workers {
-            let gone = || ServerError::Worker(io::Error::other("a thread broke down"));
             (&mut worker.ended).await.unwrap_or_else(|_| Err(gone()))?;
         }
         Ok(())
@@ -109,6 +114,10 @@ impl Workers {
     fn of(&self, turn: usize) -> &Worker {
         &self.workers[turn % self.workers.len()]
     }
+}
+
+fn gone() -> ServerError {
+    ServerError::Worker(io::Error::other("a thread broke down"))
 }
 
 /// Whether accepting failed for one connection alone.

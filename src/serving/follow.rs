@@ -33,7 +33,11 @@ impl Obstacle {
     /// means. Says whether that is news.
     fn met(&mut self, version: Option<&str>, error: &ServingError) -> bool {
         // A disk that cannot be read now may be read later; a bad version stays bad.
-        let passes = matches!(error, ServingError::Registry(RegistryError::Io { .. }));
+        // And a store may be told of customers at any moment.
+        let passes = matches!(
+            error,
+            ServingError::Registry(RegistryError::Io { .. }) | ServingError::CustomersNeeded { .. }
+        );
         if let Some(version) = version {
             self.version = (!passes).then(|| version.to_owned());
         }

@@ -113,29 +113,26 @@ pub fn erase(
 ) -> Result<Receipt, ServingError> {
     let customer_hash = store.hash_of(customer);
     let place = store.directory().display().to_string();
+    // A registry that cannot be read must not hide that the customer is gone.
+    let versions = trained(registry)?;
     registry.note(&Deed::Erase { customer_hash, store: place }, at)?;
-    Receipt::of(store.erase(customer, at)?, registry)
+    Ok(Receipt {
+        erased: store.erase(customer, at)?,
+        cleaned: vec!["store"],
+        remaining: "freed pages of the store's file are written over when they are needed; \
+                    `habitus store compact` leaves none",
+        versions,
+    })
 }
 
-impl Receipt {
-    fn of(erased: Erased, registry: &Registry) -> Result<Receipt, ServingError> {
-        let mut versions = Vec::new();
-        for name in registry.names()? {
-            for manifest in registry.versions(&name)?.manifests {
-                let version = manifest.version;
-                versions.push(TrainedVersion {
-                    name: name.clone(),
-                    version,
-                    presence: Presence::Possible,
-                });
-            }
+/// All versions of a registry.
+fn trained(registry: &Registry) -> Result<Vec<TrainedVersion>, ServingError> {
+    let mut versions = Vec::new();
+    for name in registry.names()? {
+        for manifest in registry.versions(&name)?.manifests {
+            let (name, version) = (name.clone(), manifest.version);
+            versions.push(TrainedVersion { name, version, presence: Presence::Possible });
         }
-        Ok(Receipt {
-            erased,
-            cleaned: vec!["store"],
-            remaining: "freed pages of the store's file are written over when they are needed; \
-                        `habitus store compact` leaves none",
-            versions,
-        })
     }
+    Ok(versions)
 }

@@ -29,7 +29,8 @@ impl From<&Attributes> for About {
         let named = attributes.names().iter().zip(attributes.values());
         About {
             registered: attributes.registered,
-            opted_out: Some(attributes.opted_out),
+            // A file without the column, or with an empty cell, takes no opt-out back.
+            opted_out: attributes.opted_out.then_some(true),
             label: attributes.label,
             values: named
                 .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))

@@ -39,9 +39,10 @@ use habitus_engine::domain::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase, WriteTransaction};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The file in the store's directory.
 const FILE: &str = "store.redb";
@@ -85,6 +86,8 @@ pub struct Store {
     database: Guarded,
     current: ArcSwap<Snapshot>,
     salt: [u8; 32],
+    /// Held from a commit until readers are shown what it made.
+    showing: Mutex<()>,
     /// Whether the disk failed. redb then takes nothing more until the store is opened again.
     failed: AtomicBool,
 }
@@ -111,7 +114,9 @@ impl Store {
         let (salt, current) = guarded(|| Store::begun(directory, database.get()?))?;
         let (directory, settings, current) =
             (directory.to_owned(), settings.clone(), ArcSwap::from_pointee(current));
-        Ok(Store { directory, settings, database, current, salt, failed: AtomicBool::new(false) })
+        let showing = Mutex::new(());
+        let failed = AtomicBool::new(false);
+        Ok(Store { directory, settings, database, current, salt, showing, failed })
     }
 
     /// What a store reads when it is opened.
@@ -174,7 +179,8 @@ impl Store {
     /// returns they are durable. Tells what became of each, in their order.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing of the batch is kept then.
+    /// [`StoreError`]; nothing of the batch is kept then, unless the disk failed in the middle of the
+    /// commit: it is then kept whole or not at all ([`Store::has_failed`]).
     pub fn append(
         &self,
         batch: &Batch,
@@ -238,12 +244,18 @@ impl Store {
         result
     }
 
-    /// Makes a transaction durable and shows it to readers.
+    /// Makes a transaction durable and shows it to readers. Where only the showing fails, what was
+    /// written is durable, and the store is to be opened again.
     fn commit(&self, transaction: WriteTransaction) -> Result<(), StoreError> {
+        // Another may write as soon as this is durable, and must not be shown before it.
+        let _turn = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
         transaction.commit().map_err(StoreError::of)?;
         let before = self.current.load();
-        let after = Snapshot::of(self.database.get()?, Some(&before))?;
-        self.current.store(Arc::new(after));
+        let after = Snapshot::of(self.database.get()?, Some(&before));
+        if after.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        self.current.store(Arc::new(after?));
         Ok(())
     }
 }
@@ -285,7 +297,18 @@ fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
     let database = open(directory, UNFINISHED, settings)?;
     database.writing(|| found(database.get()?, &salt))?;
     drop(database);
-    finish(directory)?;
+    // Another process may have made one meanwhile, which must not be put aside.
+    match fs::hard_link(directory.join(UNFINISHED), directory.join(FILE)) {
+        Ok(()) => fs::remove_file(directory.join(UNFINISHED)).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        // Not every file system has links.
+        Err(_) => {}
+    }
+    if directory.join(FILE).is_file() {
+        sync(directory).map_err(failed)?;
+    } else {
+        finish(directory)?;
+    }
     // The directory's own name must last too.
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))
@@ -340,7 +363,12 @@ fn with_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
 fn finish(directory: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
     fs::rename(directory.join(UNFINISHED), directory.join(FILE)).map_err(failed)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    sync(directory).map_err(failed)
+}
+
+/// Makes the names in a directory durable.
+fn sync(directory: &Path) -> std::io::Result<()> {
+    File::open(directory).and_then(|directory| directory.sync_all())
 }
 
 /// What stands for an erased customer's id.
