@@ -101,10 +101,11 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        // Who sees that it is no longer in flight must find it counted.
+        self.door.metrics.ended(self.method, self.code, clock::tick() - self.started);
         if self.entered {
             self.door.leave();
         }
-        self.door.metrics.ended(self.method, self.code, clock::tick() - self.started);
     }
 }
 
