@@ -37,8 +37,33 @@ struct Open {
     last: Vec<u8>,
     tail: Tail,
     head_changed: bool,
+    /// Chunks that have become full, by number: nothing is written of a customer before all is well.
+    full: Vec<(u32, Vec<u8>)>,
     /// Hashes of the event ids that are there; made when the first line with an id comes.
     ids: Option<HashSet<u64>>,
+}
+
+impl Open {
+    fn add(&mut self, raw: &RawEvent<'_>) {
+        if self.last.len() > CHUNK_BYTES {
+            let full = std::mem::take(&mut self.last);
+            match self.n_more.checked_sub(1) {
+                None => self.first = Some(full),
+                Some(number) => self.full.push((number, full)),
+            }
+            self.n_more += 1;
+            self.tail = Tail::default();
+            self.head_changed = true;
+        }
+        line::append(&mut self.last, &mut self.tail, raw);
+    }
+
+    /// A chunk that has become full and is not written yet. Their numbers follow one another.
+    fn full_chunk(&self, number: u32) -> Option<&[u8]> {
+        let (first, _) = self.full.first()?;
+        let (_, lines) = self.full.get(number.checked_sub(*first)? as usize)?;
+        Some(lines)
+    }
 }
 
 impl<'t> Appending<'t> {
@@ -111,7 +136,7 @@ impl<'t> Appending<'t> {
                     let (outcome, is_kept) = self.seen(customer, &mut open, &raw)?;
                     outcomes[record] = outcome;
                     if is_kept {
-                        self.add(customer, &mut open, &raw)?;
+                        open.add(&raw);
                         self.meta.sequence += 1;
                         self.meta.lines += 1;
                         self.meta.newest = self.meta.newest.max(Some(at.0));
@@ -154,6 +179,7 @@ impl<'t> Appending<'t> {
                 last: Vec::new(),
                 tail: Tail::default(),
                 head_changed: true,
+                full: Vec::new(),
                 ids: None,
             }));
         };
@@ -170,6 +196,7 @@ impl<'t> Appending<'t> {
             tail: Tail::of(&last).map_err(|_| damaged_record(customer))?,
             last,
             head_changed: false,
+            full: Vec::new(),
             ids: None,
         }))
     }
@@ -247,29 +274,12 @@ impl<'t> Appending<'t> {
             see(first)?;
         }
         for number in 0..open.n_more.saturating_sub(1) {
-            see(&self.chunk(customer, number)?)?;
+            match open.full_chunk(number) {
+                Some(lines) => see(lines)?,
+                None => see(&self.chunk(customer, number)?)?,
+            }
         }
         see(&open.last)
-    }
-
-    fn add(
-        &mut self,
-        customer: &str,
-        open: &mut Open,
-        raw: &RawEvent<'_>,
-    ) -> Result<(), StoreError> {
-        if open.last.len() > CHUNK_BYTES {
-            let full = std::mem::take(&mut open.last);
-            match open.n_more.checked_sub(1) {
-                None => open.first = Some(full),
-                Some(number) => self.put_chunk(customer, number, &full)?,
-            }
-            open.n_more += 1;
-            open.tail = Tail::default();
-            open.head_changed = true;
-        }
-        line::append(&mut open.last, &mut open.tail, raw);
-        Ok(())
     }
 
     /// Takes over what is told of a customer, and says whether that was news.
@@ -300,6 +310,9 @@ impl<'t> Appending<'t> {
     }
 
     fn put(&mut self, customer: &str, open: Open) -> Result<(), StoreError> {
+        for (number, lines) in &open.full {
+            self.put_chunk(customer, *number, lines)?;
+        }
         let lines = match open.n_more.checked_sub(1) {
             None => &open.last,
             Some(number) => {
