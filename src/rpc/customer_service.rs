@@ -1,7 +1,8 @@
 //! `CustomerService`: what customers do, told to the server and taken back.
 
+use super::answers::Answers;
 use super::pb::customer_service_server::CustomerService;
-use super::records_stream::{Answers, Intake, Room};
+use super::records_stream::{Intake, Room};
 use super::reply::reply;
 use super::request_id::RequestId;
 use super::{RpcError, convert, lookup, pb};
@@ -65,12 +66,12 @@ impl Customers {
 
 #[tonic::async_trait]
 impl CustomerService for Customers {
-    type IngestEventsStream = Answers;
+    type IngestEventsStream = Answers<pb::IngestEventsResponse>;
 
     async fn ingest_events(
         &self,
         request: Request<Streaming<pb::IngestEventsRequest>>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Result<Response<Self::IngestEventsStream>, Status> {
         let id = RequestId::of(request.metadata());
         if !self.serving.has_store() {
             return reply(&id, Err(ServingError::NoStore.into()));

@@ -1,17 +1,12 @@
 //! The members of a segment as a stream of messages, found no faster than the client takes them.
 
+use super::answers::{Answers, Teller, answers, fail};
 use super::request_id::RequestId;
-use super::status::status;
 use super::{RpcError, convert, lookup, pb};
 use crate::clock;
 use crate::serving::{LoadedModel, Part, Serving};
 use habitus_engine::domain::{AsOf, CustomerId};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::sync::mpsc::{self, Receiver, Sender};
-use tonic::Status;
-use tonic::codegen::tokio_stream::Stream;
 
 /// Members in one message, at most.
 const PAGE: usize = 1_000;
@@ -20,7 +15,8 @@ const PAGE: usize = 1_000;
 /// of the customers; no more is kept for any one call.
 const AHEAD: usize = 2;
 
-type Answer = Result<pb::ListSegmentMembersResponse, Status>;
+/// One message.
+pub type Page = pb::ListSegmentMembersResponse;
 
 /// What is asked for: the members of one cluster of a version at an instant.
 pub struct Listing {
@@ -31,36 +27,21 @@ pub struct Listing {
     pub id: RequestId,
 }
 
-/// The messages, as tonic takes them. Dropping it ends the work behind it.
-#[derive(Debug)]
-pub struct Pages(Receiver<Answer>);
-
-impl Stream for Pages {
-    type Item = Answer;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
-        self.0.poll_recv(context)
-    }
-}
-
 impl Listing {
     /// Begins to look for members. No thread waits for the client: a task does, and the blocking
     /// threads see one part of the customers at a time.
-    pub fn start(self) -> Pages {
-        let (sender, receiver) = mpsc::channel(AHEAD);
+    pub fn start(self) -> Answers<Page> {
+        let (sender, pages) = answers(AHEAD);
         tokio::spawn(async move {
             if let Err(error) = self.send_all(&sender).await {
-                let mut status = status(&error, &self.id);
-                self.id.stamp(status.metadata_mut());
-                // Who went away needs no error.
-                let _ = sender.send(Err(status)).await;
+                fail(&sender, &error, &self.id).await;
             }
         });
-        Pages(receiver)
+        pages
     }
 
     /// Ends early where the client goes away.
-    async fn send_all(&self, sender: &Sender<Answer>) -> Result<(), RpcError> {
+    async fn send_all(&self, sender: &Teller<Page>) -> Result<(), RpcError> {
         let mut waiting: Vec<pb::SegmentMember> = Vec::new();
         let mut is_first = true;
         let mut after = None;

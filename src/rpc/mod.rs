@@ -1,11 +1,12 @@
 //! gRPC: what `proto/` promises, kept by the serving room.
 //!
-//! The way of a call: a service file (`prediction_service`, `segment_service`, `model_service`)
-//! takes the message, `request_id` names the call and `reply` ends it, `lookup` finds the version
+//! The way of a call: a service file (`prediction_service`, `segment_service`, `model_service`,
+//! `customer_service`) takes the message, `request_id` names the call and `reply` ends it, `lookup` finds the version
 //! that it asks for, the serving room answers, `convert` and `describe` put the answer into
 //! messages, and `status` puts errors into codes; `complete` does the same for the errors that
-//! tonic makes. `members` is the one answer that comes in several messages. `server` runs it all,
-//! with health and reflection, and `follow` looks at the alias whose version is served.
+//! tonic makes. `answers` are those that come in several messages: of `members`, of histories that
+//! are `scored`, and of the `records_stream`, whose messages `records` reads. `server` runs it all on
+//! its `workers`, with health and reflection, and `follow` looks at the alias whose version is served.
 //!
 //! Around all services stands a `door`: it bounds the calls in flight, asks for tokens (`auth`) where
 //! `methods` says so, and counts each call (`metrics`), which `metrics_page` shows.
@@ -13,6 +14,7 @@
 //! The generated types do not leave this room, except to clients. What is absent: any arithmetic on
 //! answers, and any decision that another caller of the serving room would have to make again.
 
+mod answers;
 mod auth;
 mod client;
 mod complete;

@@ -1,10 +1,11 @@
 //! `PredictionService`: answers about customers.
 
+use super::answers::Answers;
 use super::metrics::Metrics;
 use super::pb::prediction_service_server::PredictionService;
 use super::reply::reply;
 use super::request_id::RequestId;
-use super::scored::{Answers, Scoring};
+use super::scored::Scoring;
 use super::{RpcError, convert, lookup, pb};
 use crate::clock;
 use crate::serving::{LoadedModel, PARALLEL_FROM, Serving};
@@ -83,12 +84,12 @@ impl PredictionService for Predictions {
         )
     }
 
-    type ScoreCustomersStream = Answers;
+    type ScoreCustomersStream = Answers<pb::ScoreCustomersResponse>;
 
     async fn score_customers(
         &self,
         request: Request<Streaming<pb::ScoreCustomersRequest>>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Result<Response<Self::ScoreCustomersStream>, Status> {
         let id = RequestId::of(request.metadata());
         let (serving, metrics) = (Arc::clone(&self.serving), Arc::clone(&self.metrics));
         let scoring = Scoring { serving, metrics, id: id.clone() };

@@ -4,22 +4,19 @@
 //! rest to the store's writer; the other waits for the writer and answers. Between them requests may
 //! wait, of all calls so many bytes. Beyond that the first stops reading, and HTTP/2 stops the client.
 
+use super::answers::{Answers, Teller, answers, fail};
 use super::records::{self, Refused};
 use super::request_id::RequestId;
-use super::status::status;
 use super::{RpcError, pb};
 use crate::clock;
 use crate::serving::{MAX_RECORDS, Serving, kept_at};
 use crate::store::{Batch, Outcome, StoreError};
 use habitus_engine::domain::{RawEvent, RawValue, Timestamp};
 use prost::Message;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tonic::codegen::tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 /// Requests of one call that wait for the writer, at most.
 const WAITING: usize = 256;
@@ -59,19 +56,7 @@ impl Room {
 /// How far an event may lie ahead of the server's clock. No answer sees it before it has happened.
 const AHEAD_MS: i64 = 5 * 60 * 1_000;
 
-type Answer = Result<pb::IngestEventsResponse, Status>;
-
-/// The answers, as tonic takes them.
-#[derive(Debug)]
-pub struct Answers(Receiver<Answer>);
-
-impl Stream for Answers {
-    type Item = Answer;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
-        self.0.poll_recv(context)
-    }
-}
+type Response = pb::IngestEventsResponse;
 
 /// One call.
 pub struct Intake {
@@ -93,8 +78,8 @@ type Written = Result<Vec<Outcome>, Arc<StoreError>>;
 
 impl Intake {
     /// Begins to take records.
-    pub fn start(self, requests: Streaming<pb::IngestEventsRequest>) -> Answers {
-        let (answer, answers) = mpsc::channel(ANSWERS);
+    pub fn start(self, requests: Streaming<pb::IngestEventsRequest>) -> Answers<Response> {
+        let (answer, answers) = answers(ANSWERS);
         let (hand, pending) = mpsc::channel(WAITING);
         let (serving, id) = (Arc::clone(&self.serving), self.id.clone());
         let answering = tokio::spawn(answer_all(serving, id, pending, answer.clone()));
@@ -103,10 +88,10 @@ impl Intake {
                 // What was handed over before is answered first.
                 drop(hand);
                 let _ = answering.await;
-                answer.closed_or(error, &self.id).await;
+                fail(&answer, &error, &self.id).await;
             }
         });
-        Answers(answers)
+        answers
     }
 
     /// Ends where the client has no more to say, or went away.
@@ -191,15 +176,15 @@ async fn answer_all(
     serving: Arc<Serving>,
     id: RequestId,
     mut pending: Receiver<Pending>,
-    answer: Sender<Answer>,
+    answer: Teller<Response>,
 ) {
     while let Some(Pending { mut results, handed, written }) = pending.recv().await {
         let outcomes = match written.await {
             Ok(Ok(outcomes)) => outcomes,
-            Ok(Err(error)) => return answer.closed_or(RpcError::Store(error), &id).await,
+            Ok(Err(error)) => return fail(&answer, &RpcError::Store(error), &id).await,
             Err(_) => {
                 let closed = RpcError::Store(Arc::new(StoreError::Closed));
-                return answer.closed_or(closed, &id).await;
+                return fail(&answer, &closed, &id).await;
             }
         };
         for (place, outcome) in handed.into_iter().zip(outcomes) {
@@ -228,19 +213,5 @@ fn rejected(refused: &Refused) -> pb::RecordResult {
         status: pb::RecordStatus::Rejected.into(),
         reason: refused.reason().to_owned(),
         message: refused.to_string(),
-    }
-}
-
-/// How a call ends that failed.
-trait ClosedOr {
-    async fn closed_or(&self, error: RpcError, id: &RequestId);
-}
-
-impl ClosedOr for Sender<Answer> {
-    /// Sends the status of an error, unless the client went away.
-    async fn closed_or(&self, error: RpcError, id: &RequestId) {
-        let mut status = status(&error, id);
-        id.stamp(status.metadata_mut());
-        let _ = self.send(Err(status)).await;
     }
 }

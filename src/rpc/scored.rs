@@ -1,19 +1,16 @@
 //! Answers about histories that a caller supplies, request by request.
 
+use super::answers::{Answers, Teller, answers, fail};
 use super::metrics::Metrics;
 use super::records::{self, Refused};
 use super::request_id::RequestId;
-use super::status::{self, status};
+use super::status;
 use super::{RpcError, convert, lookup, pb};
 use crate::clock;
 use crate::serving::{LoadedModel, PARALLEL_FROM, Serving, ServingError};
 use habitus_engine::domain::{AsOf, RawEvent, Rejection, Timestamp};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::sync::mpsc::{self, Receiver, Sender};
-use tonic::codegen::tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 /// Responses that wait for a client who takes them slowly.
 const WAITING: usize = 2;
@@ -21,19 +18,7 @@ const WAITING: usize = 2;
 /// Events that are looked at on a connection's own thread.
 const MOST_EVENTS_HERE: usize = 4_096;
 
-type Answer = Result<pb::ScoreCustomersResponse, Status>;
-
-/// The answers, as tonic takes them.
-#[derive(Debug)]
-pub struct Answers(Receiver<Answer>);
-
-impl Stream for Answers {
-    type Item = Answer;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
-        self.0.poll_recv(context)
-    }
-}
+type Response = pb::ScoreCustomersResponse;
 
 /// One call.
 pub struct Scoring {
@@ -44,23 +29,20 @@ pub struct Scoring {
 
 impl Scoring {
     /// Begins to answer.
-    pub fn start(self, requests: Streaming<pb::ScoreCustomersRequest>) -> Answers {
-        let (answer, answers) = mpsc::channel(WAITING);
+    pub fn start(self, requests: Streaming<pb::ScoreCustomersRequest>) -> Answers<Response> {
+        let (answer, answers) = answers(WAITING);
         tokio::spawn(async move {
             if let Err(error) = self.answer_all(requests, &answer).await {
-                let mut status = status(&error, &self.id);
-                self.id.stamp(status.metadata_mut());
-                // Who went away needs no error.
-                let _ = answer.send(Err(status)).await;
+                fail(&answer, &error, &self.id).await;
             }
         });
-        Answers(answers)
+        answers
     }
 
     async fn answer_all(
         &self,
         mut requests: Streaming<pb::ScoreCustomersRequest>,
-        answer: &Sender<Answer>,
+        answer: &Teller<Response>,
     ) -> Result<(), RpcError> {
         // A stream that breaks is the client's to know.
         while let Ok(Some(request)) = requests.message().await {
@@ -120,17 +102,25 @@ fn scored(
         Ok(about) => about,
         Err(refused) => return failed(customer_id, &refused.into()),
     };
+    // What a text that is too long hides no rule can say; the reason is the first row's own.
+    let mut too_long = None;
     let rows: Vec<Result<RawEvent<'_>, Rejection>> = events
         .iter()
         .map(|event| {
             records::row(event).map_err(|refused| match refused {
                 Refused::Rules(rejection) => rejection,
-                _ => Rejection::Ragged,
+                other => {
+                    too_long = too_long.take().or(Some(other));
+                    Rejection::Ragged
+                }
             })
         })
         .collect();
     let supplied = model.answer_for(id, &rows, about.map(records::attributes), as_of, now);
-    let reason = supplied.first_unread.map(|rejection| Refused::Rules(rejection).reason());
+    let reason = supplied.first_unread.map(|rejection| match (rejection, &too_long) {
+        (Rejection::Ragged, Some(refused)) => refused.reason(),
+        _ => Refused::Rules(rejection).reason(),
+    });
     pb::ScoredCustomer {
         row: Some(convert::batch_row(customer_id.clone(), Ok(supplied.prediction), model, None)),
         unread_events: supplied.unread,

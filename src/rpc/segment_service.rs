@@ -1,6 +1,7 @@
 //! `SegmentService`: what the segments of a version are like, and who belongs to them.
 
-use super::members::{Listing, Pages};
+use super::answers::Answers;
+use super::members::{Listing, Page};
 use super::pb::segment_service_server::SegmentService;
 use super::reply::reply;
 use super::request_id::RequestId;
@@ -54,7 +55,7 @@ impl Segments {
         &self,
         request: pb::ListSegmentMembersRequest,
         id: &RequestId,
-    ) -> Result<Pages, RpcError> {
+    ) -> Result<Answers<Page>, RpcError> {
         if request.segment_id.is_empty() {
             return Err(RpcError::EmptySegmentId);
         }
@@ -68,7 +69,7 @@ impl Segments {
 
 #[tonic::async_trait]
 impl SegmentService for Segments {
-    type ListSegmentMembersStream = Pages;
+    type ListSegmentMembersStream = Answers<Page>;
 
     async fn list_segments(
         &self,
@@ -89,7 +90,7 @@ impl SegmentService for Segments {
     async fn list_segment_members(
         &self,
         request: Request<pb::ListSegmentMembersRequest>,
-    ) -> Result<Response<Pages>, Status> {
+    ) -> Result<Response<Answers<Page>>, Status> {
         let id = RequestId::of(request.metadata());
         reply(&id, self.members(request.into_inner(), &id).await)
     }
