@@ -39,4 +39,4 @@ deny:
 # Faults in large numbers: power cuts, failing disks, damage, and a thousand swaps under load.
 soak:
     cargo test --release -p habitus --lib store:: -- --ignored --nocapture --skip write_sample
-    cargo test --release -p habitus --test it -- --ignored many_swaps_under_load
+    cargo test --release -p habitus --test it -- --ignored --nocapture many_swaps_under_load a_damaged_version_is_told_large

@@ -1,5 +1,6 @@
 //! A file that appears under its name only when it is whole.
 
+use super::step;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ impl AtomicFile {
         builder.prefix(&prefix).suffix(SUFFIX);
         share_as_usual(&mut builder);
         let temporary = loop {
+            step();
             let temporary = builder.tempfile_in(&directory)?;
             // Locked, it is known to belong to a process that lives. Before, another that cleans up
             // may have taken it for one that was left.
@@ -54,8 +56,11 @@ impl AtomicFile {
 
     /// Puts the file under its name, and on the disk: first its bytes, then the name.
     pub fn publish(self) -> io::Result<()> {
+        step();
         self.temporary.as_file().sync_all()?;
+        step();
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
+        step();
         sync_directory(&self.directory)
     }
 }

@@ -18,6 +18,9 @@ struct Change {
     alias: String,
     action: Action,
     version: String,
+    /// What the alias meant before: a process that died may have changed it without a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
     /// What the gate had against it, where somebody forced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overruled: Option<String>,
@@ -108,11 +111,12 @@ impl Registry {
         overruled: Option<String>,
         at: Timestamp,
     ) -> Result<(), RegistryError> {
-        if self.aliases(name)?.get(alias) == Some(&version) {
+        let before = self.aliases(name)?.remove(alias);
+        if before.as_ref() == Some(&version) {
             return Ok(());
         }
         let alias = alias.to_owned();
-        self.change(name, Change { at, alias, action: Action::Set, version, overruled })
+        self.change(name, Change { at, alias, action: Action::Set, version, before, overruled })
     }
 
     /// Points an alias at the version that it meant before the last change, and returns that
@@ -131,7 +135,10 @@ impl Registry {
         let mut past: Vec<String> = Vec::new();
         for change in self.history(name)?.into_iter().filter(|change| change.alias == alias) {
             match change.action {
-                Action::Set => past.push(change.version),
+                Action::Set => {
+                    past.extend(change.before.filter(|before| past.last() != Some(before)));
+                    past.push(change.version);
+                }
                 Action::RollBack => drop(past.pop()),
             }
         }
@@ -151,17 +158,18 @@ impl Registry {
             alias: alias.to_owned(),
             action: Action::RollBack,
             version: version.clone(),
+            before: current,
             overruled: None,
         };
         self.change(name, change)?;
         Ok(version)
     }
 
-    /// The alias moves first: should the process die in between, the history lacks a change that
-    /// `roll_back` can do without, rather than tell of one that was never made.
+    /// The alias moves first: should the process die in between, the history lacks a change, which the
+    /// next one tells of, rather than tell of one that was never made.
     fn change(&self, name: &str, change: Change) -> Result<(), RegistryError> {
         let directory = self.alias_directory(name);
-        fs::create_dir_all(&directory).map_err(io(&directory))?;
+        files::make_directory(&directory)?;
         let path = directory.join(HISTORY);
         let line = serde_json::to_string(&change).map_err(|error| damaged(&path, &error))?;
         self.note(&change.deed(name), change.at)?;

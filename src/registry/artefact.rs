@@ -16,6 +16,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const PARAMETERS: &str = "parameters.json";
 const METRICS: &str = "metrics.json";
 const REPORT: &str = "report.md";
+/// The digests of the files, a line each as `sha256sum` writes and checks them.
+const SUMS: &str = "SHA256SUMS";
 
 /// A version as it was read.
 #[derive(Debug, Clone)]
@@ -75,7 +77,7 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
     if directory.is_dir() {
         return existing(draft.name, &manifest.version, directory);
     }
-    fs::create_dir_all(&family).map_err(io(&family))?;
+    files::make_directory(&family)?;
     let hidden = files::hidden_directory(&family)?;
     let files = [
         (PARAMETERS, parameters.as_slice()),
@@ -84,11 +86,14 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
     ];
     let plots = draft.plots.iter().map(|(name, svg)| (*name, svg.as_bytes()));
     let manifest_file = to_json(&manifest, &family)?;
+    let mut sums = String::new();
     for (name, bytes) in files.into_iter().chain(plots).chain([(MANIFEST, &*manifest_file)]) {
         files::write_synced(&hidden.path().join(name), bytes)?;
+        sums.push_str(&sum_line(name, bytes));
     }
+    files::write_synced(&hidden.path().join(SUMS), sums.as_bytes())?;
     files::sync_directory(hidden.path())?;
-    if let Err(error) = fs::rename(hidden.path(), &directory) {
+    if let Err(error) = files::rename(hidden.path(), &directory) {
         // Another process may have published the same version in between.
         return match directory.is_dir() {
             true => existing(draft.name, &manifest.version, directory),
@@ -97,6 +102,23 @@ pub fn publish(root: &Path, draft: &Draft) -> Result<Published, RegistryError> {
     }
     files::sync_directory(&family)?;
     Ok(Published { manifest, directory, created: true })
+}
+
+fn sum_line(name: &str, bytes: &[u8]) -> String {
+    format!("{}  {name}\n", sha256(bytes))
+}
+
+/// Reads a file of a version, and compares its digest with the one that was written beside it.
+fn read_summed(directory: &Path, name: &str) -> Result<Vec<u8>, RegistryError> {
+    let path = directory.join(name);
+    let bytes = read_file(&path)?;
+    let sums = read_file(&directory.join(SUMS))?;
+    let line = sum_line(name, &bytes);
+    if sums.split_inclusive(|byte| *byte == b'\n').any(|sum| sum == line.as_bytes()) {
+        return Ok(bytes);
+    }
+    let reason = format!("its digest is not the one in {SUMS}");
+    Err(RegistryError::Damaged { path, reason })
 }
 
 fn existing(name: &str, version: &str, directory: PathBuf) -> Result<Published, RegistryError> {
@@ -116,7 +138,7 @@ pub fn read_manifest(
     version: &str,
 ) -> Result<Manifest, RegistryError> {
     let path = directory.join(MANIFEST);
-    let bytes = read_file(&path)?;
+    let bytes = read_summed(directory, MANIFEST)?;
     let damaged = |reason: String| RegistryError::Damaged { path: path.clone(), reason };
     // Of another format nothing else can be expected to be where this program looks for it.
     let Format { format } = parse(&path, &bytes)?;
@@ -154,7 +176,7 @@ pub fn read(directory: &Path, name: &str, version: &str) -> Result<Artefact, Reg
 /// The metrics stand outside the digest and no answer needs them, so their loss is told and borne.
 fn read_metrics(directory: &Path) -> serde_json::Value {
     let path = directory.join(METRICS);
-    let metrics = read_file(&path).and_then(|bytes| parse(&path, &bytes));
+    let metrics = read_summed(directory, METRICS).and_then(|bytes| parse(&path, &bytes));
     metrics.unwrap_or_else(|error| {
         tracing::warn!("{error}");
         serde_json::Value::Null

@@ -1,11 +1,10 @@
 //! Who changed what answers, and whom: a line for each promotion, rollback and erasure, in a file to
 //! which lines are only ever added.
 
-use super::files::{self, io};
+use super::files;
 use super::{Registry, RegistryError};
 use habitus_engine::domain::Timestamp;
 use serde::Serialize;
-use std::fs;
 
 /// The file in the registry's directory.
 const FILE: &str = "audit.ndjson";
@@ -47,7 +46,7 @@ impl Registry {
     /// [`RegistryError::Io`]; what cannot be noted is not to be done.
     pub fn note(&self, deed: &Deed, at: Timestamp) -> Result<(), RegistryError> {
         let path = self.root().join(FILE);
-        fs::create_dir_all(self.root()).map_err(io(self.root()))?;
+        files::make_directory(self.root())?;
         let line = serde_json::to_string(&Line { at, deed }).map_err(|error| {
             RegistryError::Damaged { path: path.clone(), reason: error.to_string() }
         })?;
@@ -58,6 +57,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn lines_are_added_and_tell_what_was_asked_for() {

@@ -1,7 +1,7 @@
 //! File operations that either happen whole or leave things as they were.
 
 use super::RegistryError;
-use crate::export::AtomicFile;
+use crate::export::{AtomicFile, step};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -35,13 +35,29 @@ pub fn directories(path: &Path) -> Result<Vec<String>, RegistryError> {
 
 /// Writes a new file and makes sure that it is on the disk.
 pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
+    step();
     let mut file = File::create(path).map_err(io(path))?;
+    step();
     file.write_all(bytes).map_err(io(path))?;
+    step();
     file.sync_all().map_err(io(path))
+}
+
+/// Gives a directory another name in one step.
+pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+    step();
+    fs::rename(from, to)
+}
+
+/// Makes a directory and those above it, where they are not there yet.
+pub fn make_directory(path: &Path) -> Result<(), RegistryError> {
+    step();
+    fs::create_dir_all(path).map_err(io(path))
 }
 
 /// Makes sure that the names in a directory are on the disk.
 pub fn sync_directory(path: &Path) -> Result<(), RegistryError> {
+    step();
     File::open(path).and_then(|directory| directory.sync_all()).map_err(io(path))
 }
 
@@ -62,6 +78,7 @@ pub fn hidden_directory(parent: &Path) -> Result<TempDir, RegistryError> {
         // The user's mask takes from this what it takes from any directory.
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
+    step();
     builder.tempdir_in(parent).map_err(io(parent))
 }
 
@@ -76,8 +93,11 @@ pub fn append(path: &Path, line: &str) -> Result<(), RegistryError> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io(path))?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    step();
     file.set_len(whole as u64).map_err(io(path))?;
     file.seek(SeekFrom::Start(whole as u64)).map_err(io(path))?;
+    step();
     file.write_all(format!("{line}\n").as_bytes()).map_err(io(path))?;
+    step();
     file.sync_all().map_err(io(path))
 }

@@ -5,6 +5,7 @@
 //!                           parameters.json  the engine's ModelVersion
 //!                           metrics.json     the evaluation, outside the digest
 //!                           report.md        the same for people, outside the digest
+//!                           SHA256SUMS       the digest of each of these files
 //! <models>/<name>/verdicts/<version>.json    what the gate says of it
 //! <models>/<name>/aliases/production         one line: a version
 //! <models>/<name>/aliases/history.ndjson     every change of an alias
@@ -21,6 +22,8 @@ mod error;
 mod examine;
 mod files;
 mod manifest;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use alias::pointing_at;

@@ -36,7 +36,7 @@ impl Registry {
             reason: error.to_string(),
         })?;
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(io(directory))?;
+            files::make_directory(directory)?;
         }
         files::replace(&path, &bytes)
     }

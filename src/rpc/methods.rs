@@ -44,6 +44,12 @@ pub struct Method {
 }
 
 impl Method {
+    /// Those whose answers are a version's have the first numbers.
+    pub const GET_PREDICTION: Method = Method { index: 0, class: Class::Open };
+    pub const BATCH_PREDICT: Method = Method { index: 1, class: Class::Open };
+    pub const SCORE_CUSTOMERS: Method = Method { index: 2, class: Class::Open };
+    pub const N_OF_VERSIONS: usize = 3;
+
     /// How many numbers there are. The last stands for all paths that are no method.
     pub const COUNT: usize = METHODS.len() + 1;
 

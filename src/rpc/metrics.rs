@@ -2,12 +2,13 @@
 //! method's number and by the thread; how the counts are shown stands in `metrics_page`.
 
 use super::methods::Method;
+use crate::clock;
 use arc_swap::ArcSwap;
 use habitus_engine::domain::Timestamp;
 use std::array::from_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Code;
 
 /// The upper bounds of the buckets of durations, in microseconds. One more holds what is longer.
@@ -62,7 +63,31 @@ struct MethodCounts {
 
 struct Answers {
     version: String,
-    count: Sharded<AtomicU64>,
+    customers: Sharded<AtomicU64>,
+    methods: [Sharded<MethodCounts>; Method::N_OF_VERSIONS],
+}
+
+/// A question whose answer will be a version's.
+pub struct Asked {
+    method: Method,
+    at: Instant,
+}
+
+impl Asked {
+    /// Now, by one of the first [`Method::N_OF_VERSIONS`] methods.
+    pub fn now(method: Method) -> Asked {
+        Asked { method, at: clock::tick() }
+    }
+}
+
+impl MethodCounts {
+    fn add(&self, code: Code, took: Duration) {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.partition_point(|bound| bound * 1_000 < nanoseconds);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.codes[code as usize].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Metrics {
@@ -73,27 +98,26 @@ impl Metrics {
 
     /// Counts a call that has ended.
     pub fn ended(&self, method: Method, code: Code, took: Duration) {
-        let counts = self.methods[method.index()].own();
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_US.partition_point(|bound| bound * 1_000 < nanoseconds);
-        counts.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        counts.sum_ns.fetch_add(nanoseconds, Ordering::Relaxed);
-        counts.codes[code as usize].fetch_add(1, Ordering::Relaxed);
+        self.methods[method.index()].own().add(code, took);
     }
 
-    /// Counts customers that a version answered about.
-    pub fn answered(&self, version: &str, n_customers: usize) {
-        if !self.add(version, n_customers as u64) {
+    /// Counts what a version was asked: how many customers it answered about, or why it did not.
+    pub fn answered(&self, asked: &Asked, version: &str, told: Result<usize, Code>) {
+        if !self.add(asked, version, told) {
             self.begin(version);
-            self.add(version, n_customers as u64);
+            self.add(asked, version, told);
         }
     }
 
-    fn add(&self, version: &str, n: u64) -> bool {
+    fn add(&self, asked: &Asked, version: &str, told: Result<usize, Code>) -> bool {
         let all = self.answers.load();
         let of_version = all.iter().find(|answers| answers.version == version);
         of_version.is_some_and(|answers| {
-            answers.count.own().fetch_add(n, Ordering::Relaxed);
+            if let Ok(n) = told {
+                answers.customers.own().fetch_add(n as u64, Ordering::Relaxed);
+            }
+            let code = told.err().unwrap_or(Code::Ok);
+            answers.methods[asked.method.index()].own().add(code, clock::tick() - asked.at);
             true
         })
     }
@@ -103,8 +127,9 @@ impl Metrics {
             if all.iter().any(|answers| answers.version == version) {
                 return Arc::clone(all);
             }
-            let (version, count) = (version.to_owned(), Sharded::default());
-            let new = Arc::new(Answers { version, count });
+            let (version, customers) = (version.to_owned(), Sharded::default());
+            let methods = from_fn(|_| Sharded::default());
+            let new = Arc::new(Answers { version, customers, methods });
             let kept = all.iter().take(MAX_VERSIONS - 1).map(Arc::clone);
             Arc::new(std::iter::once(new).chain(kept).collect())
         });
@@ -114,29 +139,61 @@ impl Metrics {
     /// were none, and of the other codes those that occurred.
     pub fn calls(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         Method::names().zip(self.methods.iter()).flat_map(|(name, counts)| {
-            let codes = CODES.into_iter().enumerate();
-            let told =
-                codes.map(move |(at, code)| (name, code, counts.sum(|counts| &counts.codes[at])));
+            let told = counts.by_code().map(move |(code, n)| (name, code, n));
             told.filter(|(_, code, n)| *n > 0 || *code == CODES[0])
         })
     }
 
-    /// Of each method: the seconds of all its calls together, and the calls by the upper bounds of
-    /// their seconds, each call in one bucket.
-    pub fn durations(&self) -> impl Iterator<Item = (&'static str, f64, Vec<(f64, u64)>)> {
-        Method::names().zip(self.methods.iter()).map(|(name, counts)| {
-            // The exporter knows the last bucket by this bound.
-            let bounds = BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
-            let in_bucket = |(at, bound)| (bound, counts.sum(|counts| &counts.buckets[at]));
-            let seconds = counts.sum(|counts| &counts.sum_ns) as f64 / 1e9;
-            (name, seconds, bounds.enumerate().map(in_bucket).collect())
-        })
+    /// How long the calls of each method took.
+    pub fn durations(&self) -> impl Iterator<Item = (&'static str, Histogram)> {
+        Method::names().zip(self.methods.iter()).map(|(name, counts)| (name, counts.durations()))
     }
 
-    /// Versions, and how many customers each answered about.
-    pub fn answers(&self) -> Vec<(String, u64)> {
-        let told = |answers: &Arc<Answers>| (answers.version.clone(), answers.count.sum(|n| n));
+    /// What each version was asked.
+    pub fn answers(&self) -> Vec<OfVersion> {
+        let told = |answers: &Arc<Answers>| {
+            let mut told = OfVersion {
+                version: answers.version.clone(),
+                n_customers: answers.customers.sum(|n| n),
+                errors: Vec::new(),
+                durations: Vec::new(),
+            };
+            for (method, counts) in Method::names().zip(&answers.methods) {
+                let errors = counts.by_code().skip(1).filter(|(_, n)| *n > 0);
+                told.errors.extend(errors.map(|(code, n)| (method, code, n)));
+                let durations = counts.durations();
+                if durations.n() > 0 {
+                    told.durations.push((method, durations));
+                }
+            }
+            told
+        };
         self.answers.load().iter().map(told).collect()
+    }
+}
+
+/// What a version was asked since the server began.
+pub struct OfVersion {
+    pub version: String,
+    pub n_customers: u64,
+    /// Method, code and how many questions ended so; those that occurred.
+    pub errors: Vec<(&'static str, &'static str, u64)>,
+    /// By method, of those that were called.
+    pub durations: Vec<(&'static str, Histogram)>,
+}
+
+/// How long calls took.
+pub struct Histogram {
+    /// All together.
+    pub seconds: f64,
+    /// Upper bounds in seconds, and how many calls lie between one and the one before.
+    pub buckets: Vec<(f64, u64)>,
+}
+
+impl Histogram {
+    /// How many calls there were.
+    pub fn n(&self) -> u64 {
+        self.buckets.iter().map(|(_, n)| n).sum()
     }
 }
 
@@ -164,12 +221,58 @@ impl<T> Sharded<T> {
     }
 }
 
+impl Sharded<MethodCounts> {
+    fn by_code(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let codes = CODES.into_iter().enumerate();
+        codes.map(|(at, code)| (code, self.sum(|counts| &counts.codes[at])))
+    }
+
+    fn durations(&self) -> Histogram {
+        // The exporter knows the last bucket by this bound.
+        let bounds = BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
+        let in_bucket = |(at, bound)| (bound, self.sum(|counts| &counts.buckets[at]));
+        Histogram {
+            seconds: self.sum(|counts| &counts.sum_ns) as f64 / 1e9,
+            buckets: bounds.enumerate().map(in_bucket).collect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn metrics() -> Metrics {
         Metrics::new(Timestamp(0))
+    }
+
+    fn answered(metrics: &Metrics, version: &str, n: usize) {
+        metrics.answered(&Asked::now(Method::BATCH_PREDICT), version, Ok(n));
+    }
+
+    fn customers(metrics: &Metrics) -> Vec<(String, u64)> {
+        metrics.answers().into_iter().map(|told| (told.version, told.n_customers)).collect()
+    }
+
+    #[test]
+    fn what_a_version_is_asked_is_counted_by_method_and_code() {
+        let metrics = metrics();
+        answered(&metrics, "a", 7);
+        let asked = Asked::now(Method::GET_PREDICTION);
+        metrics.answered(&asked, "a", Err(Code::DataLoss));
+        metrics.answered(&asked, "a", Ok(1));
+        let [get, batch] = ["GetPrediction", "BatchPredict"]
+            .map(|name| format!("habitus.v1.PredictionService/{name}"));
+        let told = metrics.answers().remove(0);
+        assert_eq!((told.version.as_str(), told.n_customers), ("a", 8));
+        assert_eq!(told.errors, [(get.as_str(), "DATA_LOSS", 1)]);
+        let calls: Vec<(&str, u64)> =
+            told.durations.iter().map(|(method, durations)| (*method, durations.n())).collect();
+        assert_eq!(calls, [(get.as_str(), 2), (batch.as_str(), 1)]);
+        assert_eq!(Method::of(&format!("/{get}")), Method::GET_PREDICTION);
+        assert_eq!(Method::of(&format!("/{batch}")), Method::BATCH_PREDICT);
+        let score = Method::of("/habitus.v1.PredictionService/ScoreCustomers");
+        assert_eq!(score, Method::SCORE_CUSTOMERS);
     }
 
     #[test]
@@ -181,8 +284,8 @@ mod tests {
         {
             let count = || {
                 let name = "grpc.health.v1.Health/Check";
-                let (_, _, buckets) = metrics.durations().find(|(of, ..)| *of == name).unwrap();
-                buckets.into_iter().find(|(upper, _)| *upper == bound).unwrap().1
+                let (_, told) = metrics.durations().find(|(of, _)| *of == name).unwrap();
+                told.buckets.into_iter().find(|(upper, _)| *upper == bound).unwrap().1
             };
             let before = count();
             metrics.ended(method, Code::Ok, Duration::from_micros(microseconds));
@@ -196,17 +299,16 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 * SHARDS {
                 scope.spawn(|| {
-                    metrics.answered("a", 3);
+                    answered(&metrics, "a", 3);
                     metrics.ended(Method::of("/"), Code::Ok, Duration::from_millis(1));
                 });
             }
         });
         let n = 2 * SHARDS as u64;
-        assert_eq!(metrics.answers(), [("a".to_owned(), 3 * n)]);
+        assert_eq!(customers(&metrics), [("a".to_owned(), 3 * n)]);
         assert_eq!(metrics.calls().find(|(method, ..)| *method == "other").unwrap().2, n);
-        let (_, seconds, buckets) = metrics.durations().last().unwrap();
-        assert_eq!(seconds, n as f64 / 1e3);
-        assert_eq!(buckets.iter().map(|(_, n)| n).sum::<u64>(), n);
+        let (_, told) = metrics.durations().last().unwrap();
+        assert_eq!((told.seconds, told.n()), (n as f64 / 1e3, n));
     }
 
     #[test]
@@ -224,14 +326,14 @@ mod tests {
     #[test]
     fn answers_are_counted_by_version_of_which_a_few_are_kept() {
         let metrics = metrics();
-        metrics.answered("a", 1);
-        metrics.answered("b", 10);
-        metrics.answered("a", 1);
-        assert_eq!(metrics.answers(), [("b".to_owned(), 10), ("a".to_owned(), 2)]);
+        answered(&metrics, "a", 1);
+        answered(&metrics, "b", 10);
+        answered(&metrics, "a", 1);
+        assert_eq!(customers(&metrics), [("b".to_owned(), 10), ("a".to_owned(), 2)]);
         for number in 0..MAX_VERSIONS {
-            metrics.answered(&number.to_string(), 1);
+            answered(&metrics, &number.to_string(), 1);
         }
-        let kept = metrics.answers();
+        let kept = customers(&metrics);
         assert_eq!(kept.len(), MAX_VERSIONS);
         assert!(kept.iter().all(|(version, n)| version != "a" && *n == 1));
     }

@@ -1,7 +1,7 @@
 //! The metrics as a page, in the text format of OpenMetrics, on an address of their own.
 
 use super::door::Door;
-use super::metrics::Metrics;
+use super::metrics::{Histogram, Metrics, OfVersion};
 use crate::serving::{Holdings, Serving};
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -10,7 +10,7 @@ use axum::routing::get;
 use habitus_engine::domain::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
@@ -75,12 +75,14 @@ fn calls(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result 
     }
     let (name, help) = ("habitus_call_duration_seconds", "From a call to the end of its answer.");
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    for (method, sum, buckets) in metrics.durations() {
-        let n = buckets.iter().map(|(_, n)| n).sum();
-        let labels = [("method", method)];
-        family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, n, &buckets, None)?;
+    for (method, durations) in metrics.durations() {
+        histogram(&mut family.encode_family(&[("method", method)])?, &durations)?;
     }
     Ok(())
+}
+
+fn histogram(encoder: &mut MetricEncoder<'_>, told: &Histogram) -> fmt::Result {
+    encoder.encode_histogram::<NoLabelSet>(told.seconds, told.n(), &told.buckets, None)
 }
 
 fn versions(
@@ -91,9 +93,26 @@ fn versions(
     let help = "Customers answered about, by the version that answered.";
     let mut family =
         encoder.encode_descriptor("habitus_answers", help, None, MetricType::Counter)?;
-    for (version, n) in metrics.answers() {
+    let answers = metrics.answers();
+    for OfVersion { version, n_customers, .. } in &answers {
         let labels = [("version", version)];
-        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&n, None)?;
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(n_customers, None)?;
+    }
+    let (name, help) = ("habitus_answer_errors", "Questions that a version failed to answer.");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for OfVersion { version, errors, .. } in &answers {
+        for (method, code, n) in errors {
+            let labels = [("method", *method), ("version", version), ("code", code)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(n, None)?;
+        }
+    }
+    let (name, help) = ("habitus_answer_duration_seconds", "From a question to its answer.");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for OfVersion { version, durations, .. } in &answers {
+        for (method, told) in durations {
+            let labels = [("method", *method), ("version", version)];
+            histogram(&mut family.encode_family(&labels)?, told)?;
+        }
     }
     let served = serving.served();
     let (name, help) = ("habitus_served_version", "The version that answers where none is named.");

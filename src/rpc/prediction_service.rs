@@ -1,12 +1,13 @@
 //! `PredictionService`: answers about customers.
 
 use super::answers::Answers;
-use super::metrics::Metrics;
+use super::methods::Method;
+use super::metrics::{Asked, Metrics};
 use super::pb::prediction_service_server::PredictionService;
 use super::reply::reply;
 use super::request_id::RequestId;
 use super::scored::Scoring;
-use super::{RpcError, convert, lookup, pb};
+use super::{RpcError, convert, lookup, pb, status};
 use crate::clock;
 use crate::serving::{LoadedModel, PARALLEL_FROM, Serving};
 use habitus_engine::domain::AsOf;
@@ -24,12 +25,18 @@ impl Predictions {
     }
 
     async fn one(&self, request: pb::GetPredictionRequest) -> Result<pb::Prediction, RpcError> {
+        let asked = Asked::now(Method::GET_PREDICTION);
         let model = lookup::model(&self.serving, request.version).await?;
-        let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
-        let view = self.serving.view(clock::now());
-        let prediction = view.predict(&model, &request.customer_id, as_of)?;
-        self.metrics.answered(model.version(), 1);
-        Ok(convert::prediction(&prediction, &model, view.sequence()))
+        let answer = || -> Result<pb::Prediction, RpcError> {
+            let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
+            let view = self.serving.view(clock::now());
+            let prediction = view.predict(&model, &request.customer_id, as_of)?;
+            Ok(convert::prediction(&prediction, &model, view.sequence()))
+        };
+        let answer = answer();
+        let told = answer.as_ref().map(|_| 1).map_err(status::code);
+        self.metrics.answered(&asked, model.version(), told);
+        answer
     }
 
     async fn batch(
@@ -38,10 +45,14 @@ impl Predictions {
         id: &RequestId,
     ) -> Result<pb::BatchPredictResponse, RpcError> {
         self.serving.check_batch(request.customer_ids.len())?;
+        let asked = Asked::now(Method::BATCH_PREDICT);
         let model = lookup::model(&self.serving, request.version).await?;
-        let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
+        let as_of = lookup::as_of(&self.serving, &model, request.as_of);
+        let as_of = as_of.inspect_err(|error| {
+            self.metrics.answered(&asked, model.version(), Err(status::code(error)));
+        })?;
         let rows = self.rows(&model, request.customer_ids, as_of).await?;
-        self.metrics.answered(model.version(), rows.len());
+        self.metrics.answered(&asked, model.version(), Ok(rows.len()));
         Ok(pb::BatchPredictResponse {
             rows,
             model: model.name().to_owned(),
@@ -112,8 +123,7 @@ fn answer(
     as_of: AsOf,
 ) -> Vec<pb::BatchPredictRow> {
     let view = serving.view(clock::now());
-    let answers = view.predict_batch(model, &customers, as_of);
     let sequence = view.sequence();
-    let rows = customers.into_iter().zip(answers);
-    rows.map(|(customer, answer)| convert::batch_row(customer, answer, model, sequence)).collect()
+    let row = |customer, answer| convert::batch_row(customer, answer, model, sequence);
+    view.predict_batch(model, customers, as_of, row)
 }

@@ -1,7 +1,8 @@
 //! Answers about histories that a caller supplies, request by request.
 
 use super::answers::{Answers, Teller, answers, fail};
-use super::metrics::Metrics;
+use super::methods::Method;
+use super::metrics::{Asked, Metrics};
 use super::records::{self, Refused};
 use super::request_id::RequestId;
 use super::status;
@@ -60,6 +61,7 @@ impl Scoring {
     ) -> Result<pb::ScoreCustomersResponse, RpcError> {
         let pb::ScoreCustomersRequest { customers, as_of, version } = request;
         self.serving.check_batch(customers.len())?;
+        let asked = Asked::now(Method::SCORE_CUSTOMERS);
         let model = lookup::model(&self.serving, version).await?;
         let now = clock::now();
         let as_of = convert::instant("as_of", as_of)?.unwrap_or(now);
@@ -75,7 +77,7 @@ impl Scoring {
             customers.into_iter().map(|one| scored(&model, one, as_of, now)).collect()
         };
         let rows = if is_small { answer_each() } else { lookup::aside(answer_each).await? };
-        self.metrics.answered(&model_version, rows.len());
+        self.metrics.answered(&asked, &model_version, Ok(rows.len()));
         Ok(pb::ScoreCustomersResponse {
             rows,
             model: name,

@@ -57,6 +57,11 @@ pub fn status(error: &RpcError, id: &RequestId) -> Status {
     Status::with_error_details(told.code, told.message, details)
 }
 
+/// The code alone.
+pub fn code(error: &RpcError) -> Code {
+    told(error).code
+}
+
 /// The error of one row of a batch: a result, and so not logged.
 pub fn row_error(error: &RpcError) -> pb::RowError {
     let told = told(error);

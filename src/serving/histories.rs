@@ -188,19 +188,23 @@ impl View<'_> {
         })
     }
 
-    /// Answers about each customer as [`View::predict`] does, in the same order. More than
-    /// [`PARALLEL_FROM`] are spread over the worker pool, and the caller waits.
-    pub fn predict_batch(
+    /// Answers about each customer as [`View::predict`] does, in the same order, each as `told` puts
+    /// it. More than [`PARALLEL_FROM`] are spread over the worker pool, and the caller waits.
+    pub fn predict_batch<T: Send>(
         &self,
         model: &LoadedModel,
-        customers: &[String],
+        customers: Vec<String>,
         as_of: AsOf,
-    ) -> Vec<Result<Prediction, ServingError>> {
-        let answer = |customer: &String| self.predict(model, customer, as_of);
+        told: impl Fn(String, Result<Prediction, ServingError>) -> T + Sync,
+    ) -> Vec<T> {
+        let answer = |customer: String| {
+            let answer = self.predict(model, &customer, as_of);
+            told(customer, answer)
+        };
         if customers.len() > PARALLEL_FROM {
-            customers.par_iter().map(answer).collect()
+            customers.into_par_iter().map(answer).collect()
         } else {
-            customers.iter().map(answer).collect()
+            customers.into_iter().map(answer).collect()
         }
     }
 

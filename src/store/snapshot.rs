@@ -7,11 +7,14 @@ use super::line::Lines;
 use super::tables::{HEADS, META, MORE, Meta, NAMES};
 use super::{StoreError, damaged_record, id_of};
 use habitus_engine::domain::{
-    Attributes, CustomerId, Event, EventRules, History, RawEvent, RawValue, Timestamp,
+    Attributes, CustomerId, Event, EventRules, History, RawEvent, Timestamp,
 };
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use std::ops::Bound;
 use std::sync::Arc;
+
+/// A short line: flags, time, amount and quantity.
+const LEAST_BYTES: usize = 12;
 
 /// What the store held when it was taken. It does not change, and no writer waits for it.
 pub struct Snapshot {
@@ -155,15 +158,17 @@ impl Snapshot {
                 Some(attributes.ok_or_else(|| damaged_record(customer))?)
             }
         };
-        let mut events: Vec<Event> = Vec::new();
+        // Most lines take at least so many bytes.
+        let mut events: Vec<Event> = Vec::with_capacity(head.lines.len() / LEAST_BYTES + 1);
         // Nothing is later than this clock: an as-of will do what a batch's clock does.
         let now = Timestamp(i64::MAX);
+        let mut repairs = Vec::new();
         self.lines(customer, &head, rules.time_format.is_none(), &mut |raw| {
-            let raw = RawEvent { customer: Some(RawValue::Text(customer)), ..*raw };
-            if let Ok(accepted) = rules.read(&raw, now)
-                && kept_from.is_none_or(|from| accepted.event.at >= from)
+            repairs.clear();
+            if let Ok(event) = rules.event(raw, now, &mut repairs)
+                && kept_from.is_none_or(|from| event.at >= from)
             {
-                events.push(accepted.event);
+                events.push(event);
             }
             Ok::<(), StoreError>(())
         })?;
@@ -203,7 +208,7 @@ fn each_line<E: From<StoreError>>(
     plain_times: bool,
     see: &mut impl FnMut(&RawEvent<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut lines = Lines::new(bytes, plain_times);
+    let mut lines = Lines::new(bytes, plain_times).of(customer);
     while let Some(raw) = lines.read().map_err(|_| damaged_record(customer))? {
         see(&raw)?;
     }

@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod damage;
 mod example;
 mod live_equals_batch;
 mod rpc;

@@ -1,6 +1,6 @@
 //! One thing a customer did.
 
-use super::{Day, Money, Text, Timestamp};
+use super::{Day, IdHash, Money, Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -67,7 +67,7 @@ impl FromStr for EventKind {
 
 /// One event. The order of the fields is the canonical order of events: time first, ties broken by
 /// everything else, so that shuffled rows give the same history.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Event {
     pub at: Timestamp,
     /// The calendar day of `at` in the zone of the event rules.
@@ -79,15 +79,16 @@ pub struct Event {
     pub discount: Option<Money>,
     pub item: Text,
     pub category: Text,
+    pub order_id: Option<IdHash>,
+    /// The id that its source gave it; a merged order has none.
+    pub event_id: Option<IdHash>,
     /// What is rarer, behind one pointer so that plain events stay small.
     pub details: Option<Box<Details>>,
 }
 
-/// What a log may carry with an event besides time, kind, numbers and goods.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// What a log may carry with an event besides time, kind, numbers, goods and ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Details {
-    pub order_id: Text,
-    pub event_id: Text,
     pub channel: Text,
     /// In thousandths of a point.
     pub rating: Option<i64>,
@@ -97,7 +98,7 @@ pub struct Details {
 }
 
 /// One line of an order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Line {
     pub amount: Option<Money>,
     /// In thousandths.
@@ -129,6 +130,8 @@ impl Event {
             discount: None,
             item: Text::default(),
             category: Text::default(),
+            order_id: None,
+            event_id: None,
             details: None,
         }
     }
@@ -136,16 +139,6 @@ impl Event {
     /// How many accepted rows it was made of.
     pub fn n_rows(&self) -> u64 {
         self.details.as_ref().map_or(1, |details| details.lines.len().max(1) as u64)
-    }
-
-    /// The id of its order.
-    pub fn order_id(&self) -> Option<&str> {
-        self.details.as_ref()?.order_id.get()
-    }
-
-    /// The id that its source gave it.
-    pub fn event_id(&self) -> Option<&str> {
-        self.details.as_ref()?.event_id.get()
     }
 
     /// Where it happened.

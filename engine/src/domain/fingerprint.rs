@@ -1,7 +1,7 @@
 //! A digest of histories, the same however they were partitioned.
 
 use super::digest::hex;
-use super::{AsOf, AttributeValue, Attributes, Event, History, Label, Line};
+use super::{AsOf, AttributeValue, Attributes, Event, History, IdHash, Label, Line};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -66,17 +66,22 @@ fn put_event(bytes: &mut Vec<u8>, event: &Event) {
     put_number(bytes, event.discount.map(|discount| discount.0));
     put_text(bytes, event.item.get());
     put_text(bytes, event.category.get());
-    let Some(details) = &event.details else {
+    let ids = [event.order_id, event.event_id];
+    if ids == [None; 2] && event.details.is_none() {
         bytes.push(0);
         return;
-    };
-    bytes.push(1);
-    for text in [&details.order_id, &details.event_id, &details.channel] {
-        put_text(bytes, text.get());
     }
-    put_number(bytes, details.rating);
-    put_number(bytes, Some(details.lines.len() as i64));
-    details.lines.iter().for_each(|line| put_line(bytes, line));
+    bytes.push(1);
+    for id in ids {
+        bytes.push(u8::from(id.is_some()));
+        bytes.extend_from_slice(&id.map_or([0; 16], IdHash::to_bytes));
+    }
+    let details = event.details.as_deref();
+    put_text(bytes, details.and_then(|details| details.channel.get()));
+    put_number(bytes, details.and_then(|details| details.rating));
+    let lines = details.map_or(&[][..], |details| &details.lines);
+    put_number(bytes, Some(lines.len() as i64));
+    lines.iter().for_each(|line| put_line(bytes, line));
 }
 
 fn put_attributes(bytes: &mut Vec<u8>, attributes: &Attributes, as_of: AsOf) {

@@ -150,7 +150,7 @@ impl History {
             return Cow::Borrowed(seen);
         }
         let same = |event: &Event, line: &Event| {
-            event.order_id() == line.order_id() && event.kind == line.kind
+            event.order_id == line.order_id && event.kind == line.kind
         };
         let mut events: Vec<Event> = seen
             .iter()

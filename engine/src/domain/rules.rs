@@ -6,8 +6,8 @@
 use super::decimal::{self, DecimalError};
 use super::kinds::{KindRule, RuleField, RuledKind};
 use super::{
-    Currency, Details, Duplicates, Event, EventKind, Money, ParsedTime, QUANTITY_DIGITS, RawEvent,
-    RawValue, Text, Timestamp, Zone,
+    Currency, Details, Duplicates, Event, EventKind, IdHash, Money, ParsedTime, QUANTITY_DIGITS,
+    RawEvent, RawValue, Text, Timestamp, Zone,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -171,6 +171,19 @@ impl EventRules {
     /// The first [`Rejection`] found, in the order customer, time, kind, currency, amount.
     pub fn read(&self, raw: &RawEvent<'_>, now: Timestamp) -> Result<Accepted, Rejection> {
         let mut repairs = Vec::new();
+        self.event(raw, now, &mut repairs).map(|event| Accepted { event, repairs })
+    }
+
+    /// The same, where what was mended is added to what others had mended.
+    ///
+    /// # Errors
+    /// As [`EventRules::read`].
+    pub fn event(
+        &self,
+        raw: &RawEvent<'_>,
+        now: Timestamp,
+        repairs: &mut Vec<Repair>,
+    ) -> Result<Event, Rejection> {
         let of_customer = |rule: &&KindRule| rule.field == RuleField::Customer && rule.holds(raw);
         let nobody = self.kind_rules.iter().find(of_customer);
         if nobody.is_some_and(|rule| rule.kind == RuledKind::Ignore) {
@@ -190,7 +203,7 @@ impl EventRules {
         if present(raw.currency).is_some_and(|code| *code.text() != *self.currency.code) {
             return Err(Rejection::OtherCurrency);
         }
-        let mut optional = |field, digits, notes| optional(field, digits, notes, &mut repairs);
+        let mut optional = |field, digits, notes| optional(field, digits, notes, repairs);
         let quantity = optional(
             raw.quantity,
             QUANTITY_DIGITS,
@@ -203,22 +216,21 @@ impl EventRules {
         );
         let rating =
             optional(raw.rating, QUANTITY_DIGITS, [Repair::RatingDropped, Repair::RatingRounded]);
-        let amount = self.amount(raw, kind, quantity, &mut repairs)?;
+        let amount = self.amount(raw, kind, quantity, repairs)?;
         // What was given back is told by the kind; its size needs no sign.
         let magnitude = |number: i64| if kind == EventKind::Refund { number.abs() } else { number };
-        Ok(Accepted {
-            event: Event {
-                at: time.at,
-                day: self.zone.day_of(time.at),
-                kind,
-                amount: amount.map(|amount| Money(magnitude(amount.0))),
-                quantity: quantity.map(magnitude),
-                discount: discount.map(Money),
-                item: text(raw.item),
-                category: text(raw.category),
-                details: details(raw, rating),
-            },
-            repairs,
+        Ok(Event {
+            at: time.at,
+            day: self.zone.day_of(time.at),
+            kind,
+            amount: amount.map(|amount| Money(magnitude(amount.0))),
+            quantity: quantity.map(magnitude),
+            discount: discount.map(Money),
+            item: text(raw.item),
+            category: text(raw.category),
+            order_id: id(raw.order_id),
+            event_id: id(raw.event_id),
+            details: details(raw.channel, rating),
         })
     }
 
@@ -375,14 +387,14 @@ fn text(field: Option<RawValue<'_>>) -> Text {
     present(field).map_or_else(Text::default, |value| Text::from(&*value.text_in(&mut buffer)))
 }
 
-fn details(raw: &RawEvent<'_>, rating: Option<i64>) -> Option<Box<Details>> {
-    let rare = [raw.order_id, raw.event_id, raw.channel];
-    if rating.is_none() && rare.iter().all(Option::is_none) {
-        return None;
-    }
-    let [order_id, event_id, channel] = rare.map(text);
-    let details = Details { order_id, event_id, channel, rating, lines: Vec::new() };
-    (details != Details::default()).then(|| Box::new(details))
+fn id(field: Option<RawValue<'_>>) -> Option<IdHash> {
+    IdHash::of(&field?.text_in(&mut itoa::Buffer::new()))
+}
+
+fn details(channel: Option<RawValue<'_>>, rating: Option<i64>) -> Option<Box<Details>> {
+    let channel = present(channel);
+    let is_some = channel.is_some() || rating.is_some();
+    is_some.then(|| Box::new(Details { channel: text(channel), rating, lines: Vec::new() }))
 }
 
 #[cfg(test)]

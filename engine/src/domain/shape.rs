@@ -4,9 +4,9 @@
 //! whenever a history is made, whether its rows are from files or were streamed, so that both give
 //! the same histories.
 
-use super::{CustomerId, Details, Event, EventKind, EventRules, History, Line, Money, Text};
+use super::{CustomerId, Event, EventKind, EventRules, History, IdHash, Line, Money, Text};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 /// What becomes of rows that are equal in every field and have no id to tell them apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +56,12 @@ impl EventRules {
     fn exact_duplicates(&self, rows: &mut Vec<Event>) -> Vec<Event> {
         // The instants tell most neighbours apart.
         let equal = |pair: &[Event]| {
-            pair[0].at == pair[1].at && pair[0] == pair[1] && pair[0].event_id().is_none()
+            pair[0].at == pair[1].at && pair[0] == pair[1] && pair[0].event_id.is_none()
         };
         let duplicates: Vec<Event> =
             rows.windows(2).filter(|pair| equal(pair)).map(|pair| pair[1].clone()).collect();
         if self.duplicates == Duplicates::Drop && !duplicates.is_empty() {
-            rows.dedup_by(|later, earlier| later == earlier && later.event_id().is_none());
+            rows.dedup_by(|later, earlier| later == earlier && later.event_id.is_none());
         }
         duplicates
     }
@@ -69,15 +69,12 @@ impl EventRules {
 
 /// Keeps the first event of each id in canonical order, so that no later one changes the past.
 fn drop_repeated_ids(rows: &mut Vec<Event>) -> Vec<Event> {
-    // Hardly any history has one twice, and sorting a few texts costs less than hashing them.
-    let mut ids: Vec<&str> = rows.iter().filter_map(Event::event_id).collect();
-    ids.sort_unstable();
-    if ids.windows(2).all(|pair| pair[0] != pair[1]) {
+    if !may_repeat(rows.iter().filter_map(|row| row.event_id)) {
         return Vec::new();
     }
-    let mut seen: HashSet<&str> = HashSet::new();
+    let mut seen: HashSet<IdHash> = HashSet::new();
     let repeated: Vec<bool> =
-        rows.iter().map(|row| row.event_id().is_some_and(|id| !seen.insert(id))).collect();
+        rows.iter().map(|row| row.event_id.is_some_and(|id| !seen.insert(id))).collect();
     let mut dropped = Vec::new();
     let mut kept = Vec::with_capacity(rows.len());
     for (row, repeated) in std::mem::take(rows).into_iter().zip(repeated) {
@@ -87,31 +84,42 @@ fn drop_repeated_ids(rows: &mut Vec<Event>) -> Vec<Event> {
     dropped
 }
 
+/// Whether an id may stand there twice, where a no is never wrong. Hardly any history has one twice,
+/// and most are short, so that few share a bit of so many.
+fn may_repeat(ids: impl Iterator<Item = IdHash>) -> bool {
+    const N_BITS: usize = 1 << 13;
+    let mut seen = [0u64; N_BITS / 64];
+    ids.map(|id| id.bucket(N_BITS)).any(|bit| {
+        let (word, mask) = (&mut seen[bit / 64], 1 << (bit % 64));
+        let was_seen = *word & mask != 0;
+        *word |= mask;
+        was_seen
+    })
+}
+
 /// Whether an order has several lines. Where none has, the rows are the events.
 fn has_lines(rows: &[Event]) -> bool {
-    let order = |row| Some((Event::order_id(row)?, row.kind));
-    let mut orders: Vec<(&str, EventKind)> = rows.iter().filter_map(order).collect();
+    if !may_repeat(rows.iter().filter_map(|row| row.order_id)) {
+        return false;
+    }
+    let order = |row: &Event| Some((row.order_id?, row.kind));
+    let mut orders: Vec<(IdHash, EventKind)> = rows.iter().filter_map(order).collect();
     orders.sort_unstable();
     orders.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// One event per order and kind, and the orders that took more than an instant.
-fn merged(rows: Vec<Event>) -> (Vec<Event>, Vec<Spread>) {
-    let mut events = Vec::new();
-    let mut orders: BTreeMap<(Box<str>, EventKind), Vec<Event>> = BTreeMap::new();
-    for row in rows {
-        match row.order_id() {
-            None => events.push(row),
-            Some(order) => orders.entry((order.into(), row.kind)).or_default().push(row),
-        }
-    }
-    let mut spread = Vec::new();
-    for lines in orders.into_values() {
-        let order = merge(&lines);
+fn merged(mut rows: Vec<Event>) -> (Vec<Event>, Vec<Spread>) {
+    // Lines of an order stay in canonical order.
+    rows.sort_by_key(|row| (row.order_id, row.kind));
+    let is_one =
+        |a: &Event, b: &Event| a.order_id.is_some() && a.order_id == b.order_id && a.kind == b.kind;
+    let (mut events, mut spread) = (Vec::with_capacity(rows.len()), Vec::new());
+    for lines in rows.chunk_by(is_one) {
+        events.extend(merge(lines));
         let instants = lines.first().map(|line| line.at).zip(lines.last().map(|line| line.at));
-        events.extend(order);
         if instants.is_some_and(|(first, last)| first < last) {
-            spread.push(Spread { lines });
+            spread.push(Spread { lines: lines.to_vec() });
         }
     }
     events.sort_unstable();
@@ -125,12 +133,11 @@ pub(super) fn merge(lines: &[Event]) -> Option<Event> {
     if others.is_empty() {
         return Some(first.clone());
     }
-    let details = |line: &Event| line.details.as_deref().cloned().unwrap_or_default();
     let sum = |value: fn(&Event) -> Option<i64>| {
         lines.iter().filter_map(value).reduce(i64::saturating_add)
     };
-    let mut merged = Details { event_id: Text::default(), ..details(first) };
-    merged.lines = lines
+    let mut details = first.details.as_deref().cloned().unwrap_or_default();
+    details.lines = lines
         .iter()
         .map(|line| Line {
             amount: line.amount,
@@ -140,7 +147,7 @@ pub(super) fn merge(lines: &[Event]) -> Option<Event> {
             category: line.category.clone(),
         })
         .collect();
-    merged.lines.sort_unstable();
+    details.lines.sort_unstable();
     Some(Event {
         at: first.at,
         day: first.day,
@@ -150,7 +157,9 @@ pub(super) fn merge(lines: &[Event]) -> Option<Event> {
         discount: sum(|line| line.discount.map(|discount| discount.0)).map(Money),
         item: Text::default(),
         category: Text::default(),
-        details: Some(Box::new(merged)),
+        order_id: first.order_id,
+        event_id: None,
+        details: Some(Box::new(details)),
     })
 }
 
@@ -165,16 +174,12 @@ mod tests {
     }
 
     fn row(at: i64, amount: i64, order: Option<&str>, id: Option<&str>) -> Event {
-        let details = Details {
-            order_id: order.map_or_else(Text::default, Text::from),
-            event_id: id.map_or_else(Text::default, Text::from),
-            ..Details::default()
-        };
         Event {
             amount: Some(Money(amount)),
             quantity: Some(1_000),
             item: Text::from(&*format!("item {amount}")),
-            details: Some(Box::new(details)),
+            order_id: order.and_then(IdHash::of),
+            event_id: id.and_then(IdHash::of),
             ..Event::bare(Timestamp(at), Day(0), EventKind::Purchase)
         }
     }

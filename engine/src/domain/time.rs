@@ -62,6 +62,15 @@ impl Day {
         Day(i32::try_from(day).unwrap_or(if day < 0 { i32::MIN } else { i32::MAX }))
     }
 
+    /// How many days a calendar month has, by the same number.
+    pub fn days_of(month: i64) -> i32 {
+        const DAYS: [i32; 12] = [31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31, 28];
+        // The February of a year that began in March is of the next one.
+        let (year, month) = (month.div_euclid(12) + 1, month.rem_euclid(12) as usize);
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        DAYS[month] + i32::from(month == 11 && is_leap)
+    }
+
     /// The month of the year, January being 0.
     pub fn month_of_year(self) -> usize {
         (self.month() + 2).rem_euclid(12) as usize
@@ -319,6 +328,7 @@ mod tests {
         for month in -30_000..30_000 {
             let first = Day::first_of(month);
             assert_eq!((first.month(), first.plus(-1).month()), (month, month - 1));
+            assert_eq!(first.plus(Day::days_of(month)), Day::first_of(month + 1));
         }
     }
 

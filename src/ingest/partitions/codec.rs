@@ -1,7 +1,7 @@
 //! An accepted row as bytes: about twenty for a plain order, instead of a hundred in memory.
 
 use crate::ingest::bytes::{put_number, put_text, skip_text, take_number, take_text};
-use habitus_engine::domain::{Day, Details, Event, EventKind, Money, Text, Timestamp};
+use habitus_engine::domain::{Day, Details, Event, EventKind, IdHash, Money, Text, Timestamp};
 
 const MS_PER_DAY: i64 = 86_400_000;
 
@@ -9,24 +9,30 @@ const MS_PER_DAY: i64 = 86_400_000;
 /// days the local calendar is ahead of UTC's, plus one (2 bits).
 const FIRST_FIELD: u16 = 6;
 
+const ID_BYTES: usize = 16;
+
 /// Appends one row. Rows are never merged orders, so they have no lines.
 pub(super) fn put(bytes: &mut Vec<u8>, customer: &str, event: &Event) {
     put_text(bytes, customer);
-    let plain = Details::default();
-    let details = event.details.as_deref().unwrap_or(&plain);
+    let details = event.details.as_deref();
     let numbers = [
         event.amount.map(|amount| amount.0),
         event.quantity,
         event.discount.map(|discount| discount.0),
-        details.rating,
+        details.and_then(|details| details.rating),
     ];
-    let texts =
-        [&event.item, &event.category, &details.order_id, &details.event_id, &details.channel]
-            .map(Text::get);
+    let channel = details.and_then(|details| details.channel.get());
+    let texts = [event.item.get(), event.category.get(), channel];
+    let ids = [event.order_id, event.event_id];
     let utc_day = event.at.0.div_euclid(MS_PER_DAY);
     let ahead = (i64::from(event.day.0) - utc_day).clamp(-1, 1) + 1;
-    let present = numbers.iter().map(Option::is_some).chain(texts.iter().map(Option::is_some));
-    let flags = present
+    let has_texts = texts.iter().map(Option::is_some);
+    let has_ids = ids.iter().map(Option::is_some);
+    let flags = numbers
+        .iter()
+        .map(Option::is_some)
+        .chain(has_texts)
+        .chain(has_ids)
         .enumerate()
         .fold(event.kind as u16 | (ahead as u16) << 4, |flags, (field, present)| {
             flags | u16::from(present) << (FIRST_FIELD + field as u16)
@@ -35,6 +41,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, customer: &str, event: &Event) {
     put_number(bytes, event.at.0);
     numbers.into_iter().flatten().for_each(|number| put_number(bytes, number));
     texts.into_iter().flatten().for_each(|text| put_text(bytes, text));
+    ids.into_iter().flatten().for_each(|id| bytes.extend_from_slice(&id.to_bytes()));
 }
 
 /// Takes the event of one row from the front; `None` at the end, or where the bytes are none that
@@ -58,16 +65,24 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<Event> {
         }
     }
     let [amount, quantity, discount, rating] = numbers;
-    let mut texts: [Text; 5] = Default::default();
+    let mut texts: [Text; 3] = Default::default();
     for text in &mut texts {
         if has_next() {
             *text = take_text(bytes)?.into();
         }
     }
-    let [item, category, order_id, event_id, channel] = texts;
-    let rare = [&order_id, &event_id, &channel];
-    let has_details = rating.is_some() || rare.iter().any(|text| !text.is_none());
-    let details = || Box::new(Details { order_id, event_id, channel, rating, lines: Vec::new() });
+    let mut ids = [None; 2];
+    for id in &mut ids {
+        if has_next() {
+            let (id_bytes, rest) = bytes.split_first_chunk::<ID_BYTES>()?;
+            *bytes = rest;
+            *id = Some(IdHash::from_bytes(*id_bytes));
+        }
+    }
+    let [item, category, channel] = texts;
+    let [order_id, event_id] = ids;
+    let has_details = rating.is_some() || !channel.is_none();
+    let details = || Box::new(Details { channel, rating, lines: Vec::new() });
     let day = at.div_euclid(MS_PER_DAY) + i64::from(flags >> 4 & 3) - 1;
     let event = Event {
         at: Timestamp(at),
@@ -78,6 +93,8 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<Event> {
         discount: discount.map(Money),
         item,
         category,
+        order_id,
+        event_id,
         details: has_details.then(details),
     };
     Some(event)
@@ -93,9 +110,10 @@ pub(super) fn pass<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, i64)> {
     for _ in 0..(flags & 0xf).count_ones() {
         take_number(bytes)?;
     }
-    for _ in 0..(flags >> 4).count_ones() {
+    for _ in 0..(flags >> 4 & 0b111).count_ones() {
         skip_text(bytes)?;
     }
+    *bytes = bytes.get((flags >> 7).count_ones() as usize * ID_BYTES..)?;
     Some((customer, at))
 }
 
@@ -116,14 +134,13 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_were() {
         let rich = Details {
-            event_id: "é\"".into(),
             channel: "a channel of more than fifteen bytes".into(),
             rating: Some(4_500),
             ..Details::default()
         };
         let rows = [
             ("7", event(0, 0, None)),
-            ("", event(-1, -2, Some(rich))),
+            ("", Event { event_id: IdHash::of("é"), ..event(-1, -2, Some(rich)) }),
             ("a long id with blanks", event(86_400_000 - 1, 1, None)),
             ("7", event(i64::MAX / 2, 53_375_995, None)),
         ];

@@ -120,6 +120,9 @@ pub(crate) struct Lines<'b> {
     rest: &'b [u8],
     plain_times: bool,
     before: i64,
+    /// The last line, but for its time.
+    raw: RawEvent<'b>,
+    /// The last values of the fields that the last line lacks.
     last: [Option<RawValue<'b>>; N_FIELDS],
     /// Where a time is spelled whose text is asked for.
     scratch: [u8; time::LONGEST],
@@ -135,9 +138,16 @@ impl<'b> Lines<'b> {
             rest: chunk,
             plain_times,
             before: 0,
+            raw: RawEvent::default(),
             last: [None; N_FIELDS],
             scratch: [0; time::LONGEST],
         }
+    }
+
+    /// The same, told whose they are.
+    pub(crate) fn of(mut self, customer: &'b str) -> Lines<'b> {
+        self.raw.customer = Some(RawValue::Text(customer));
+        self
     }
 
     /// The next line, `None` after the last one. After a damaged line there are no more.
@@ -148,47 +158,52 @@ impl<'b> Lines<'b> {
         }
         let at = self.length - self.rest.len();
         let taken = self.take();
-        let time = taken.and_then(|(_, time)| time.value(self.plain_times, &mut self.scratch));
-        let (Some((flags, _)), Some(time)) = (taken, time) else {
+        let time = taken.and_then(|time| time.value(self.plain_times, &mut self.scratch));
+        let Some(time) = time else {
             self.rest = &[];
             return Err(Damaged { at });
         };
-        let last = &self.last;
-        let field = |field: usize| if flags >> field & 1 == 1 { last[field] } else { None };
-        Ok(Some(RawEvent {
-            customer: None,
-            time,
-            amount: field(AMOUNT),
-            kind: field(KIND),
-            quantity: field(QUANTITY),
-            discount: field(DISCOUNT),
-            currency: field(CURRENCY),
-            rating: field(RATING),
-            order_id: field(ORDER_ID),
-            event_id: field(EVENT_ID),
-            item: field(ITEM),
-            category: field(CATEGORY),
-            channel: field(CHANNEL),
-        }))
+        Ok(Some(RawEvent { time, ..self.raw }))
     }
 
-    /// Takes a line from the front: its flags, whose fields are then the last ones, and its time,
-    /// yet to be spelled.
+    /// Takes a line from the front, and gives its time, yet to be spelled.
+    ///
+    /// A line mostly has the fields of the one before it, so that they are mended in their places.
     #[inline]
-    fn take(&mut self) -> Option<(u16, time::Stored<'b>)> {
+    fn take(&mut self) -> Option<time::Stored<'b>> {
         let flags = take_flags(&mut self.rest)?;
         let time = time::take(&mut self.rest, &mut self.before)?;
-        let mut left = flags;
-        while left != 0 {
-            let field = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let last = &mut self.last[field];
-            match *self.rest {
-                [value::SAME, ref rest @ ..] if last.is_some() => self.rest = rest,
-                _ => value::take(&mut self.rest, last)?,
+        let raw = &mut self.raw;
+        let mut fields: [&mut Option<RawValue<'b>>; N_FIELDS] = [
+            &mut raw.amount,
+            &mut raw.kind,
+            &mut raw.quantity,
+            &mut raw.item,
+            &mut raw.order_id,
+            &mut raw.event_id,
+            &mut raw.category,
+            &mut raw.discount,
+            &mut raw.currency,
+            &mut raw.rating,
+            &mut raw.channel,
+        ];
+        for (field, (value, last)) in fields.iter_mut().zip(&mut self.last).enumerate() {
+            if flags >> field & 1 == 0 {
+                if value.is_some() {
+                    *last = value.take();
+                }
+                continue;
+            }
+            if let [value::SAME, rest @ ..] = self.rest {
+                self.rest = rest;
+                if value.is_none() {
+                    **value = Some((*last)?);
+                }
+            } else {
+                value::take(&mut self.rest, value)?;
             }
         }
-        Some((flags, time))
+        Some(time)
     }
 }
 

@@ -59,8 +59,9 @@ impl Season {
         let last = after.plus(days.min(i32::MAX as u32) as i32);
         let (mut day, mut worth) = (after.plus(1), 0.0);
         let mut month = day.month();
+        let mut end = Day::first_of(month + 1);
         while day <= last {
-            let next = Day::first_of(month + 1).min(last.plus(1));
+            let next = end.min(last.plus(1));
             // Months are counted from March.
             let factor = self.by_month[(month + 2).rem_euclid(12) as usize];
             worth += factor * f64::from(next.since(day));
@@ -69,6 +70,7 @@ impl Season {
                 break;
             }
             (day, month) = (next, month + 1);
+            end = next.plus(Day::days_of(month));
         }
         worth
     }

@@ -122,6 +122,6 @@ pub fn logit(p: f64) -> f64 {
 }
 
 /// ln(1 + exp(x)), without overflow.
-fn softplus(x: f64) -> f64 {
+pub(super) fn softplus(x: f64) -> f64 {
     x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
 }

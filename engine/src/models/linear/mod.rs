@@ -1,10 +1,13 @@
-//! Linear models on linfa's solvers: logistic regression and the elastic net.
+//! Linear models: logistic regression and the elastic net on linfa's solvers, and generalised linear
+//! models of many rows and few columns on our own.
 
 mod elastic_net;
 mod logistic;
+mod newton;
 
 pub use elastic_net::{ElasticNetParams, Linear};
 pub use logistic::{Logistic, LogisticParams, logit, sigmoid};
+pub use newton::{GlmParams, Link, Targets};
 
 use ndarray::{Array1, Array2};
 
