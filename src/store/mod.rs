@@ -26,7 +26,7 @@ mod writer;
 
 pub use about::About;
 pub use batch::{Batch, Outcome};
-pub use error::{FORMAT, MAX_ID_BYTES, StoreError};
+pub use error::{FORMAT, MAX_ID_BYTES, MAX_NAMES, StoreError};
 pub use maintenance::{Checked, Erased, Stats};
 pub use snapshot::{Kept, Snapshot};
 pub use writer::Writer;
