@@ -27,6 +27,7 @@ fn connected(runtime: &Runtime) -> PredictionServiceClient<Channel> {
             account: &Account::default(),
             incumbent: None,
             files: Vec::new(),
+            store: None,
             columns: columns(),
             customer_columns: CustomerColumns::default(),
             max_rejected_share: 0.1,

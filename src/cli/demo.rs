@@ -33,8 +33,7 @@ impl Demo {
         let sources = [example::orders()];
         let task = train::Task {
             config: &config,
-            sources: &sources,
-            customers: None,
+            given: train::Given::Files { sources: &sources, customers: None },
             as_of: None,
             incumbent: "none",
         };

@@ -3,7 +3,7 @@
 use crate::config::ConfigError;
 use crate::export::ExportError;
 use crate::ingest::IngestError;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, StoreOrigin};
 use crate::rpc::ServerError;
 use crate::store::StoreError;
 use habitus_engine::domain::{RuleConflict, TimeError};
@@ -43,7 +43,7 @@ pub enum Refusal {
     NoUsableRow { rows: String },
     #[error("no usable event lies at or before the as-of {as_of}")]
     AsOfTooEarly { as_of: String },
-    #[error("the version is not what its log gives: `{part}` differs")]
+    #[error("the version is not what its histories give: `{part}` differs")]
     Differs { part: String },
     #[error("--out and --truth name the same file")]
     SameFile,
@@ -68,6 +68,19 @@ pub enum Refusal {
          store was told of none: put them there by `habitus ingest --customers`"
     )]
     AttributesNeeded { model: String },
+    #[error("`{model}` was trained from files: name them by --events and --customers")]
+    FilesNeeded { model: String },
+    #[error("`{model}` was trained from the {origin}: name its directory by --store")]
+    StoreNeeded { model: String, origin: StoreOrigin },
+    #[error("`{model}` was trained from the {origin}, and {place} is the store {found}")]
+    OtherStore { model: String, origin: StoreOrigin, place: String, found: String },
+    #[error(
+        "`{model}` was trained from the {origin}, and the store is at sequence {found} now: only a \
+         copy from then can tell"
+    )]
+    OtherSequence { model: String, origin: StoreOrigin, found: u64 },
+    #[error("the as-of {as_of} lies before {kept_from}, from which on the store keeps events")]
+    AsOfTooOld { as_of: String, kept_from: String },
     #[error("the customers file tells no time, so --as-of is needed")]
     AsOfNeeded,
     #[error("the as-of {as_of} lies in the future")]
@@ -92,6 +105,11 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::Meaningless { .. }
             | Refusal::LinfaBeyondMemory
             | Refusal::AsOfNeeded
+            | Refusal::AsOfTooOld { .. }
+            | Refusal::FilesNeeded { .. }
+            | Refusal::StoreNeeded { .. }
+            | Refusal::OtherStore { .. }
+            | Refusal::OtherSequence { .. }
             | Refusal::CustomersNeeded { .. }
             | Refusal::AttributesNeeded { .. }
             | Refusal::FutureAsOf { .. } => USAGE,

@@ -12,7 +12,9 @@ use crate::config::{Config, Overrides};
 use crate::ingest::{self, CustomerReading, IngestError, Source, customer_of};
 use crate::report::Table;
 use crate::serving::kept_at;
-use crate::store::{About, Batch, MAX_ID_BYTES, Outcome, SourceProgress, Store, StoreError};
+use crate::store::{
+    About, Batch, MAX_ID_BYTES, MAX_NAMES, Outcome, SourceProgress, Store, StoreError,
+};
 use habitus_engine::domain::Rejection;
 use serde::Serialize;
 use serde_json::json;
@@ -28,7 +30,7 @@ const ROWS_AT_ONCE: usize = 500_000;
 const MOST_QUOTED: usize = 40;
 
 /// How many outcomes there are.
-const N_OUTCOMES: usize = Outcome::Damaged as usize + 1;
+const N_OUTCOMES: usize = Outcome::TooManyNames as usize + 1;
 
 /// Rejected rows that are shown.
 const MOST_SHOWN: usize = 3;
@@ -267,6 +269,13 @@ fn take_customers(
     account.duplicates += counts[Outcome::Duplicate as usize];
     account.erased += counts[Outcome::Erased as usize];
     account.damaged += counts[Outcome::Damaged as usize];
+    let n_refused = counts[Outcome::TooManyNames as usize];
+    if n_refused > 0 {
+        let reason = format!(
+            "an attribute has a new name, and the store has no room for more than {MAX_NAMES}"
+        );
+        *account.rejected.entry(reason).or_default() += n_refused;
+    }
     for (rejection, n) in &report.counts.rejected {
         *account.rejected.entry(rejection.to_string()).or_default() += n;
     }

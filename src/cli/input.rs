@@ -173,6 +173,35 @@ pub fn draw(
     Ok(Drawn { histories, population, validation: log.validation(as_of, &counts) })
 }
 
+/// What is learned from: files, or a store as it stands.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OriginChoice {
+    /// Event logs: .csv, .ndjson (also .gz, .zst) or .parquet; patterns are expanded
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    events: Vec<String>,
+    /// Customers files in the same formats: attributes, opting out, labels of contracts
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    customers: Vec<String>,
+    /// A store of histories instead, with all that it knows of customers; no server may hold it
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["events", "customers"])]
+    pub store: Option<PathBuf>,
+}
+
+impl OriginChoice {
+    /// Whether nothing was chosen.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.customers.is_empty() && self.store.is_none()
+    }
+
+    /// Finds the files; there are none beside a store.
+    pub fn sources(&self) -> anyhow::Result<Chosen> {
+        Ok(Chosen {
+            events: ingest::sources(&self.events)?,
+            customers: customers(&self.customers)?,
+        })
+    }
+}
+
 /// Which log is read: `--events` and `--customers`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogChoice {

@@ -16,6 +16,7 @@ mod serve;
 mod simulate;
 mod sorted;
 mod store;
+mod stored;
 mod train;
 mod verify;
 

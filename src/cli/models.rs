@@ -173,6 +173,7 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
                 ("churn", version.forecast.churn.model.family().to_owned()),
                 ("value", version.forecast.value.model.family().to_owned()),
                 ("seed", sealed.settings.seed.0.to_string()),
+                ("trained from", trained_from(manifest)),
                 ("trained at", manifest.created_at.to_string()),
                 ("by habitus", manifest.crate_version.clone()),
             ] {
@@ -223,4 +224,13 @@ fn answer(name: &str, version: &str, global: &Global) -> anyhow::Result<()> {
         || format!("{name}@{PRODUCTION} is {version}"),
         || json!({ "name": name, "alias": PRODUCTION, "version": version }),
     )
+}
+
+/// The files that a version was trained from, or the store.
+fn trained_from(manifest: &Manifest) -> String {
+    match (&manifest.store, manifest.files.as_slice()) {
+        (Some(store), _) => store.to_string(),
+        (None, [file]) => file.clone(),
+        (None, files) => format!("{} files", files.len()),
+    }
 }

@@ -163,6 +163,7 @@ fn table(stats: &Stats) -> String {
         ("bytes of the file", stats.file_bytes.to_string()),
         ("bytes of records", stats.stored_bytes.to_string()),
         ("format", stats.format.to_string()),
+        ("id", stats.id.clone()),
     ] {
         table.row(vec![name.to_owned(), value]);
     }

@@ -1,30 +1,37 @@
-//! `habitus train`: a log becomes a model version.
+//! `habitus train`: a log, or a store, becomes a model version.
 
 use super::Global;
-use super::input::{self, Drawn, Everybody, LogChoice, LogInput, MemoryChoice};
+use super::input::{self, Drawn, Everybody, LogInput, MemoryChoice, OriginChoice};
 use super::progress::Progress;
+use super::stored::Held;
 use crate::clock;
-use crate::config::{Config, Overrides};
-use crate::ingest::{CustomerColumns, Source, Validation};
+use crate::config::{Config, Overrides, StoreConfig};
+use crate::ingest::{CustomerColumns, Log, Source, Validation};
 use crate::registry::{
-    Artefact, Draft, GateRecord, PRODUCTION, Published, Registry, RegistryError, reference_to,
+    Artefact, Draft, GateRecord, PRODUCTION, Published, Registry, RegistryError, StoreOrigin,
+    reference_to,
 };
 use crate::report;
 use anyhow::Context;
+use clap::ArgGroup;
 use habitus_engine::domain::AsOf;
 use habitus_engine::training::{self, Input, Predecessor, Trained};
 use habitus_engine::version::Incumbent;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Learn a model version from a log
+/// Learn a model version from a log or a store
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("given")
+    .args(["events", "customers", "store"])
+    .required(true)
+    .multiple(true))]
 pub struct Train {
     /// Settings; see `src/defaults.toml` for all of them
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]
-    log: LogChoice,
+    choice: OriginChoice,
     /// Nothing after this matters: RFC 3339, or a date, which means the end of that day
     #[arg(long, value_name = "T")]
     as_of: Option<String>,
@@ -57,7 +64,7 @@ pub struct Train {
 
 impl Train {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let sources = self.log.sources()?;
+        let sources = self.choice.sources()?;
         let overrides = Overrides {
             name: self.name.clone(),
             seed: self.seed,
@@ -66,14 +73,19 @@ impl Train {
             listen: None,
             metrics: None,
             memory_mb: self.memory.memory_mb,
-            store: None,
+            store: self.choice.store.clone(),
             segments: toml::Table::new(),
         };
         let config = Config::load(Some(&self.config), &overrides)?;
         let task = Task {
             config: &config,
-            sources: &sources.events,
-            customers: sources.customers(&config.customers),
+            given: match &self.choice.store {
+                Some(_) => Given::Store(&config.store),
+                None => Given::Files {
+                    sources: &sources.events,
+                    customers: sources.customers(&config.customers),
+                },
+            },
             as_of: self.as_of.as_deref(),
             incumbent: &self.incumbent,
         };
@@ -87,12 +99,21 @@ impl Train {
 /// What is to be trained.
 pub struct Task<'a> {
     pub config: &'a Config,
-    pub sources: &'a [Source],
-    /// The customers file and its columns, where there is one.
-    pub customers: Option<(&'a [Source], &'a CustomerColumns)>,
+    pub given: Given<'a>,
     pub as_of: Option<&'a str>,
     /// A version, an alias, or `none`.
     pub incumbent: &'a str,
+}
+
+/// What is given to learn from.
+#[derive(Clone, Copy)]
+pub enum Given<'a> {
+    /// A log, and the customers file with its columns where there is one.
+    Files {
+        sources: &'a [Source],
+        customers: Option<(&'a [Source], &'a CustomerColumns)>,
+    },
+    Store(&'a StoreConfig),
 }
 
 /// A finished training run.
@@ -104,27 +125,19 @@ pub struct Run {
     registry: Registry,
     /// The version that answers from now on.
     production: String,
+    /// Where it learned from a store.
+    store: Option<StoreOrigin>,
 }
 
 impl Task<'_> {
     /// Reads, trains, publishes, asks the gate, and sets the alias where nothing holds it yet.
     pub fn run(&self, global: &Global) -> anyhow::Result<Run> {
-        let Task { config, sources, .. } = *self;
+        let Task { config, .. } = *self;
         let settings = &config.training;
         let registry = Registry::open(&config.models);
         registry.check_writable(&config.name)?;
         let incumbent = self.incumbent(&registry)?;
-        let input = LogInput {
-            sources,
-            columns: &config.columns,
-            rules: &settings.rules,
-            memory: &config.memory,
-            customers: self.customers,
-            max_rejected_share: config.max_rejected_share,
-            as_of: self.as_of,
-            keep_in: None,
-        };
-        let (log, as_of) = input.read(global)?;
+        let (log, as_of, store) = self.read(global)?;
         let Drawn { histories, population, validation } =
             input::draw(&log, as_of, settings, global)?;
 
@@ -155,6 +168,7 @@ impl Task<'_> {
             account: &account,
             incumbent: reference.clone(),
             files: self.files(),
+            store: store.clone(),
             columns: config.columns.clone(),
             customer_columns: config.customers.clone(),
             max_rejected_share: config.max_rejected_share,
@@ -191,7 +205,7 @@ impl Task<'_> {
                 version.clone()
             }
         };
-        Ok(Run { trained, published, validation, gate, registry, production })
+        Ok(Run { trained, published, validation, gate, registry, production, store })
     }
 
     /// The version whose segments are taken over: the incumbent, or what it followed where training is
@@ -226,8 +240,40 @@ impl Task<'_> {
     }
 
     fn files(&self) -> Vec<String> {
-        let customers = self.customers.map_or(&[][..], |(sources, _)| sources);
-        self.sources.iter().chain(customers).map(Source::name).collect()
+        let Given::Files { sources, customers } = self.given else { return Vec::new() };
+        let customers = customers.map_or(&[][..], |(sources, _)| sources);
+        sources.iter().chain(customers).map(Source::name).collect()
+    }
+
+    /// Reads what is learned from, and says which store it was where it was one.
+    fn read(&self, global: &Global) -> anyhow::Result<(Log, AsOf, Option<StoreOrigin>)> {
+        let config = self.config;
+        let (sources, customers) = match self.given {
+            Given::Files { sources, customers } => (sources, customers),
+            Given::Store(_) => (&[][..], None),
+        };
+        let input = LogInput {
+            sources,
+            columns: &config.columns,
+            rules: &config.training.rules,
+            memory: &config.memory,
+            customers,
+            max_rejected_share: config.max_rejected_share,
+            as_of: self.as_of,
+            keep_in: None,
+        };
+        match self.given {
+            Given::Files { .. } => {
+                let (log, as_of) = input.read(global)?;
+                Ok((log, as_of, None))
+            }
+            Given::Store(store) => {
+                let held = Held::open(store)?;
+                let origin = held.origin().clone();
+                let (log, as_of) = held.read(&input, &config.customers, global)?;
+                Ok((log, as_of, Some(origin)))
+            }
+        }
     }
 
     /// The version that is followed, where there is one.
@@ -307,8 +353,10 @@ impl Run {
             self.trained.evaluation.notes.iter().map(|note| format!("note: {note}\n")).collect();
         let lineage = report::lineage(version).map(|text| format!("{text}\n")).unwrap_or_default();
         let gate = self.gate.as_ref().map(report::gate).unwrap_or_default();
+        let store = self.store.as_ref().map(|store| format!("from the {store}\n"));
+        let store = store.unwrap_or_default();
         format!(
-            "{}\n{notes}{}\n{lineage}{trials}{replaced}{}\n\n{gate}{} {}@{}{}\nreport  {}",
+            "{}\n{notes}{}\n{lineage}{trials}{replaced}{}\n\n{gate}{} {}@{}{}\n{store}report  {}",
             self.validation,
             report::segment_table(&version.segment.catalogue, &version.rules.currency),
             clock_line(&self.trained),
@@ -338,6 +386,7 @@ impl Run {
             "evaluation": self.trained.evaluation,
             "lineage": self.trained.version.segment.lineage,
             "gate": self.gate,
+            "store": self.store,
         })
     }
 }

@@ -2,10 +2,11 @@
 
 use super::Global;
 use super::exit::Refusal;
-use super::input::{self, Drawn, Everybody, LogChoice, LogInput, ModelChoice};
+use super::input::{self, Drawn, Everybody, LogInput, ModelChoice, OriginChoice};
 use super::progress::Progress;
+use super::stored::Held;
 use crate::config::{Config, Overrides};
-use crate::registry::{Difference, Examined, Registry};
+use crate::registry::{Difference, Examined, Manifest, Registry};
 use anyhow::Context;
 use habitus_engine::training::{self, Input, Predecessor};
 use serde_json::json;
@@ -17,19 +18,24 @@ const MOST_SHOWN: usize = 10;
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     #[command(flatten)]
-    log: LogChoice,
+    origin: OriginChoice,
     #[command(flatten)]
     choice: ModelChoice,
 }
 
 impl Verify {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let sources = self.log.sources()?;
-        let overrides = Overrides { models: self.choice.models.clone(), ..Overrides::default() };
+        let sources = self.origin.sources()?;
+        let overrides = Overrides {
+            models: self.choice.models.clone(),
+            store: self.origin.store.clone(),
+            ..Overrides::default()
+        };
         let config = Config::load(None, &overrides)?;
         let registry = Registry::open(&config.models);
         let (name, reference) = self.choice.named(&registry)?;
         let examined = registry.examine(&name, &reference)?;
+        let held = self.held(&examined.manifest, &config)?;
         let sealed = &examined.manifest.sealed;
         let settings = &sealed.settings;
         let input = LogInput {
@@ -43,7 +49,10 @@ impl Verify {
             as_of: Some(&sealed.as_of.at.to_string()),
             keep_in: None,
         };
-        let (log, _) = input.read(global)?;
+        let (log, _) = match held {
+            Some(held) => held.read(&input, &sealed.customer_columns, global)?,
+            None => input.read(global)?,
+        };
         let Drawn { histories, population, validation } =
             input::draw(&log, sealed.as_of, settings, global)?;
         let incumbent = sealed.incumbent.as_ref();
@@ -71,7 +80,8 @@ impl Verify {
             training::train(&input, Box::new(everybody), settings, &|stage| progress.stage(stage))?;
         drop(progress);
         let differences = examined.compare(&trained, &validation.account.counts)?;
-        report(&examined, &differences, global)?;
+        let origin = if self.origin.store.is_some() { "store" } else { "log" };
+        report(&examined, &differences, origin, global)?;
         match differences.first() {
             None => Ok(()),
             Some(first) => Err(Refusal::Differs { part: first.path.clone() }.into()),
@@ -79,7 +89,32 @@ impl Verify {
     }
 }
 
-fn report(examined: &Examined, differences: &[Difference], global: &Global) -> anyhow::Result<()> {
+impl Verify {
+    /// The store to learn from again, where one was named. A version that was trained from a store is
+    /// verified by that store alone, at the sequence that it had.
+    fn held(&self, manifest: &Manifest, config: &Config) -> anyhow::Result<Option<Held>> {
+        let model = format!("{}@{}", manifest.name, manifest.version);
+        match (&manifest.store, &self.origin.store) {
+            (Some(origin), None) => {
+                Err(Refusal::StoreNeeded { model, origin: origin.clone() }.into())
+            }
+            (None, None) if self.origin.is_empty() => Err(Refusal::FilesNeeded { model }.into()),
+            (None, None) => Ok(None),
+            (trained_from, Some(_)) => {
+                let mut held = Held::open(&config.store)?;
+                trained_from.as_ref().map_or(Ok(()), |origin| held.check(origin, model))?;
+                Ok(Some(held))
+            }
+        }
+    }
+}
+
+fn report(
+    examined: &Examined,
+    differences: &[Difference],
+    origin: &str,
+    global: &Global,
+) -> anyhow::Result<()> {
     let manifest = &examined.manifest;
     let tolerance = examined.tolerance();
     global.format.print(
@@ -97,7 +132,10 @@ fn report(examined: &Examined, differences: &[Difference], global: &Global) -> a
                 ));
             }
             if differences.is_empty() {
-                lines.push(format!("{}@{} is what its log gives", manifest.name, manifest.version));
+                lines.push(format!(
+                    "{}@{} is what its {} gives",
+                    manifest.name, manifest.version, origin
+                ));
             }
             lines.join("\n")
         },

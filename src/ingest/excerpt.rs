@@ -1,6 +1,7 @@
 //! Foreign text made fit for a message: one line, short, no control characters.
 
 use csv::ByteRecord;
+use habitus_engine::domain::RawValue;
 
 /// How many characters of a row or a column name a message shows.
 const LIMIT: usize = 120;
@@ -52,6 +53,11 @@ pub(super) fn row(record: &ByteRecord) -> String {
         }
     }
     printable(&text)
+}
+
+/// Fields that came from no file, as a row.
+pub(super) fn fields<'f>(fields: impl Iterator<Item = RawValue<'f>>) -> String {
+    row(&fields.map(|field| field.text().into_owned()).collect::<Vec<_>>().into())
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! `csv_log`, `ndjson_log` and `parquet_log` read them record by record, `columns` finds the fields,
 //! `log` hands each row to the event rules, `partitions` keeps what they accept by customer, in
 //! memory or on disk, until it becomes histories, and `report` counts the rest. Whoever wants rows as
-//! they came, in the order of their file, gets them from `rows`, by the same readers.
+//! they came, in the order of their file, gets them from `rows`, by the same readers; whoever has
+//! rows from elsewhere than files makes a log of them by `gathering`.
 //! A bad row is counted and never fatal; a file that is no log at all stops the run.
 //!
 //! `parquet_matrix` stands apart: it reads a file of numbers, which is no log, for the clustering of
@@ -22,6 +23,7 @@ mod error;
 mod excerpt;
 #[cfg(test)]
 mod fixture;
+mod gathering;
 mod log;
 mod memory;
 mod ndjson_log;
@@ -40,6 +42,7 @@ pub use customers::{
     CustomersReport, each_customer,
 };
 pub use error::IngestError;
+pub use gathering::Gathering;
 pub use log::{Log, Part, Span};
 pub use memory::Memory;
 pub use parquet_matrix::{ID_COLUMN, MatrixColumn, MatrixReading, ParquetMatrix};

@@ -179,7 +179,7 @@ impl fmt::Display for Validation {
             )?;
         }
         match customers {
-            Some(customers) => write!(f, "\n\nThe customers file:\n{customers}"),
+            Some(customers) => write!(f, "\n\nWhat is known of customers:\n{customers}"),
             None => Ok(()),
         }
     }

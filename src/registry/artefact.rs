@@ -1,7 +1,7 @@
 //! One version on disk: written whole, read with its digest checked.
 
 use super::files::{self, io};
-use super::manifest::{self, Manifest, Sealed, SealedRows};
+use super::manifest::{self, Manifest, Sealed, SealedRows, StoreOrigin};
 use super::{RegistryError, is_plain_name};
 use crate::ingest::{Account, Columns, CustomerColumns};
 use habitus_engine::domain::{AsOf, Timestamp, sha256};
@@ -47,6 +47,8 @@ pub struct Draft<'a> {
     pub account: &'a Account,
     pub incumbent: Option<Incumbent>,
     pub files: Vec<String>,
+    /// The store that histories were read from instead.
+    pub store: Option<StoreOrigin>,
     pub columns: Columns,
     pub customer_columns: CustomerColumns,
     pub max_rejected_share: f64,
@@ -211,6 +213,7 @@ fn seal(draft: &Draft, parameters: &[u8], family: &Path) -> Result<Manifest, Reg
         cpu_features: manifest::cpu_features(),
         threads: draft.threads,
         files: draft.files.clone(),
+        store: draft.store.clone(),
         max_rejected_share: draft.max_rejected_share,
         account: draft.account.clone(),
         sealed,

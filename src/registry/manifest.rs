@@ -6,6 +6,7 @@ use habitus_engine::training::{Clock, Population, TrainingSettings};
 use habitus_engine::version::Incumbent;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The manifest of one version. Only [`Sealed`] and the parameters enter the digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,11 +26,33 @@ pub struct Manifest {
     pub threads: usize,
     /// The files that the log was read from.
     pub files: Vec<String>,
+    /// The store that histories were read from instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreOrigin>,
     /// The share of rejected rows beyond which a log is refused, unless a configuration says otherwise.
     pub max_rejected_share: f64,
     /// What became of every row, with examples by file and line.
     pub account: Account,
     pub sealed: Sealed,
+}
+
+/// A store at the moment at which a version learned from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreOrigin {
+    /// What tells the store from others, in 16 hexadecimal digits.
+    pub id: String,
+    /// How often the store had changed.
+    pub sequence: u64,
+    /// Events before it were left out: they may be gone, or are beyond what is to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_from: Option<Timestamp>,
+}
+
+impl fmt::Display for StoreOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "store {} at sequence {}", self.id, self.sequence)
+    }
 }
 
 /// The part of the manifest that the digest covers.

@@ -32,7 +32,7 @@ pub use audit::Deed;
 pub use difference::Difference;
 pub use error::RegistryError;
 pub use examine::Examined;
-pub use manifest::{Manifest, Sealed};
+pub use manifest::{Manifest, Sealed, StoreOrigin};
 pub use verdict::GateRecord;
 
 use std::path::{Path, PathBuf};

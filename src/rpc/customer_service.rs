@@ -39,6 +39,7 @@ impl Customers {
         };
         let receipt = lookup::aside(erase).await??;
         let presence = |presence| match presence {
+            Presence::Certain => pb::Presence::Certain,
             Presence::Possible => pb::Presence::Possible,
         };
         Ok(pb::DeleteCustomerResponse {

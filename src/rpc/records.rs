@@ -2,7 +2,7 @@
 
 use super::pb;
 use super::{RpcError, convert};
-use crate::store::{About, MAX_ID_BYTES};
+use crate::store::{About, MAX_ID_BYTES, MAX_NAMES};
 use habitus_engine::domain::{
     AttributeValue, Attributes, Label, RawEvent, RawValue, Rejection, Timestamp,
 };
@@ -34,6 +34,8 @@ pub enum Refused {
     Erased,
     #[error("what is kept of the customer is damaged")]
     Damaged,
+    #[error("an attribute has a new name, and the store has no room for more than {MAX_NAMES}")]
+    TooManyNames,
 }
 
 impl Refused {
@@ -46,6 +48,7 @@ impl Refused {
             Refused::NotFinite { .. } => "NON_FINITE_ATTRIBUTE",
             Refused::Erased => "ERASED",
             Refused::Damaged => "DAMAGED",
+            Refused::TooManyNames => "TOO_MANY_NAMES",
             Refused::Rules(rejection) => match rejection {
                 Rejection::Ragged | Rejection::NotUtf8 => "EMPTY_RECORD",
                 Rejection::MissingCustomer => "MISSING_CUSTOMER",

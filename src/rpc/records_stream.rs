@@ -193,6 +193,7 @@ async fn answer_all(
                 Outcome::Duplicate => kept(pb::RecordStatus::Duplicate),
                 Outcome::Erased => rejected(&Refused::Erased),
                 Outcome::Damaged => rejected(&Refused::Damaged),
+                Outcome::TooManyNames => rejected(&Refused::TooManyNames),
             };
         }
         let sequence = serving.sequence().unwrap_or(0);

@@ -6,7 +6,7 @@ use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, EventIds, Lines, Tail};
 use super::snapshot::names;
 use super::tables::{HEADS, META, MORE, Meta, NAMES, SOURCES, TOMBSTONES};
-use super::{SourceProgress, StoreError, damaged_record, tombstone};
+use super::{MAX_NAMES, SourceProgress, StoreError, damaged_record, tombstone};
 use habitus_engine::domain::{RawEvent, RawValue};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 use std::collections::HashSet;
@@ -56,6 +56,11 @@ impl Open {
             self.head_changed = true;
         }
         line::append(&mut self.last, &mut self.tail, raw);
+    }
+
+    /// Whether there is nothing of the customer.
+    fn is_nobody(&self) -> bool {
+        self.about.is_none() && self.last.is_empty() && self.n_more == 0
     }
 
     /// A chunk that has become full and is not written yet. Their numbers follow one another.
@@ -121,6 +126,9 @@ impl<'t> Appending<'t> {
         };
         for &record in records {
             match batch.record(record) {
+                Seen::About(about) if !self.has_room(about) => {
+                    outcomes[record] = Outcome::TooManyNames;
+                }
                 Seen::About(about) => {
                     self.meta.abouts += 1;
                     match self.tell(customer, &mut open, about)? {
@@ -144,7 +152,8 @@ impl<'t> Appending<'t> {
                 }
             }
         }
-        self.put(customer, open)
+        // Somebody new of whom nothing was taken stays unknown.
+        if open.is_nobody() { Ok(()) } else { self.put(customer, open) }
     }
 
     /// Writes what is not a customer's, and tells the new numbers.
@@ -280,6 +289,14 @@ impl<'t> Appending<'t> {
             }
         }
         see(&open.last)
+    }
+
+    /// Whether the store can know all names of a record.
+    fn has_room(&self, about: &About) -> bool {
+        let is_new = |name: &&str| !self.names.iter().any(|known| known == name);
+        let names = about.values.iter().map(|(name, _)| name.as_str());
+        let n_new = names.filter(is_new).collect::<HashSet<_>>().len();
+        n_new == 0 || self.names.len() + n_new <= MAX_NAMES
     }
 
     /// Takes over what is told of a customer, and says whether that was news.

@@ -47,6 +47,8 @@ pub enum Outcome {
     Erased,
     /// What is kept of the customer cannot be read, so nothing can be added to it.
     Damaged,
+    /// It has an attribute of a new name, and the store knows [`super::MAX_NAMES`] already.
+    TooManyNames,
 }
 
 impl Batch {

@@ -10,6 +10,10 @@ pub const FORMAT: u64 = 1;
 /// Longer ids are no ids, and every key would carry them.
 pub const MAX_ID_BYTES: usize = 1024;
 
+/// Names of attributes that a store knows, at most. All of them are in memory, and a history has a
+/// place for each.
+pub const MAX_NAMES: usize = 4096;
+
 /// A fault of the disk, of what lies on it, or of a record.
 #[derive(Debug, Error)]
 pub enum StoreError {

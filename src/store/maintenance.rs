@@ -40,6 +40,8 @@ pub struct Erased {
 /// What a store takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stats {
+    /// [`Store::id`].
+    pub id: String,
     pub format: u64,
     pub sequence: u64,
     pub customers: u64,
@@ -168,6 +170,7 @@ impl Store {
             let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
             let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
             Ok(Stats {
+                id: self.id(),
                 format: meta.format,
                 sequence: snapshot.sequence(),
                 customers: snapshot.n_customers(),

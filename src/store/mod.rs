@@ -26,14 +26,14 @@ mod writer;
 
 pub use about::About;
 pub use batch::{Batch, Outcome};
-pub use error::{FORMAT, MAX_ID_BYTES, StoreError};
+pub use error::{FORMAT, MAX_ID_BYTES, MAX_NAMES, StoreError};
 pub use maintenance::{Checked, Erased, Stats};
 pub use snapshot::{Kept, Snapshot};
 pub use writer::Writer;
 
 use self::appending::Appending;
 use self::guard::{Guarded, guarded};
-use self::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
+use self::tables::{HEADS, ID, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
 use arc_swap::ArcSwap;
 use habitus_engine::domain::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase, WriteTransaction};
@@ -85,6 +85,7 @@ pub struct Store {
     settings: Settings,
     database: Guarded,
     current: ArcSwap<Snapshot>,
+    id: u64,
     salt: [u8; 32],
     /// Held from a commit until readers are shown what it made.
     showing: Mutex<()>,
@@ -111,26 +112,33 @@ impl Store {
 
     /// The store that a database holds.
     fn of(directory: &Path, settings: &Settings, database: Guarded) -> Result<Store, StoreError> {
-        let (salt, current) = guarded(|| Store::begun(directory, database.get()?))?;
+        let (meta, salt, current) = guarded(|| Store::begun(directory, database.get()?))?;
+        let id = match meta.id {
+            Some(id) => id,
+            None => database.writing(|| named(directory, database.get()?))?,
+        };
         let (directory, settings, current) =
             (directory.to_owned(), settings.clone(), ArcSwap::from_pointee(current));
         let showing = Mutex::new(());
         let failed = AtomicBool::new(false);
-        Ok(Store { directory, settings, database, current, salt, showing, failed })
+        Ok(Store { directory, settings, database, current, id, salt, showing, failed })
     }
 
     /// What a store reads when it is opened.
-    fn begun(directory: &Path, database: &Database) -> Result<([u8; 32], Snapshot), StoreError> {
+    fn begun(
+        directory: &Path,
+        database: &Database,
+    ) -> Result<(Meta, [u8; 32], Snapshot), StoreError> {
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let meta = Meta::read(&transaction.open_table(META).map_err(StoreError::of)?)?;
-        match meta {
+        let meta = match meta {
             None => return Err(StoreError::damaged("it has no format")),
             Some(Meta { format, .. }) if format > FORMAT => {
                 let directory = directory.to_owned();
                 return Err(StoreError::Format { directory, found: format });
             }
-            Some(_) => {}
-        }
+            Some(meta) => meta,
+        };
         // Tables that only writers need. Were one of them damaged, redb would bring the process down
         // when it is opened beside others to write.
         transaction.open_table(SOURCES).map_err(StoreError::of)?;
@@ -138,7 +146,7 @@ impl Store {
         let salt = transaction.open_table(SALT).map_err(StoreError::of)?;
         let salt = salt.get(()).map_err(StoreError::of)?;
         let salt = *salt.ok_or_else(|| StoreError::damaged("it has no salt"))?.value();
-        Ok((salt, Snapshot::of(database, None)?))
+        Ok((meta, salt, Snapshot::of(database, None)?))
     }
 
     /// The same, making an empty store where there is none.
@@ -155,6 +163,12 @@ impl Store {
     /// Where it lies.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// What tells it from every other store, in 16 hexadecimal digits. It was drawn when the store was
+    /// made, and a copy of the store has the same.
+    pub fn id(&self) -> String {
+        format!("{:016x}", self.id)
     }
 
     /// What is durable now.
@@ -292,10 +306,10 @@ fn open(directory: &Path, file: &str, settings: &Settings) -> Result<Guarded, St
 fn create(directory: &Path, settings: &Settings) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
     make_private(directory).map_err(failed)?;
-    let salt = random_salt().map_err(failed)?;
+    let (id, salt) = (random().map_err(failed)?, random().map_err(failed)?);
     let _ = fs::remove_file(directory.join(UNFINISHED));
     let database = open(directory, UNFINISHED, settings)?;
-    database.writing(|| found(database.get()?, &salt))?;
+    database.writing(|| found(database.get()?, u64::from_le_bytes(id), &salt))?;
     drop(database);
     // Another process may have made one meanwhile, which must not be put aside.
     match fs::hard_link(directory.join(UNFINISHED), directory.join(FILE)) {
@@ -330,16 +344,28 @@ fn make_private(directory: &Path) -> std::io::Result<()> {
 
 /// Bytes that nobody can guess. No answer depends on them.
 #[expect(clippy::disallowed_methods, reason = "a salt that could be made again would hide nobody")]
-fn random_salt() -> std::io::Result<[u8; 32]> {
-    let mut salt = [0; 32];
-    getrandom::fill(&mut salt)?;
-    Ok(salt)
+fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Gives an id to a store that was made before there were ids.
+fn named(directory: &Path, database: &Database) -> Result<u64, StoreError> {
+    let failed = |source| StoreError::Io { path: directory.to_owned(), source };
+    let id = u64::from_le_bytes(random().map_err(failed)?);
+    let transaction = begin(database)?;
+    let mut table = transaction.open_table(META).map_err(StoreError::of)?;
+    table.insert(ID, id as i64).map_err(StoreError::of)?;
+    drop(table);
+    transaction.commit().map_err(StoreError::of)?;
+    Ok(id)
 }
 
 /// Makes an empty database a store.
-fn found(database: &Database, salt: &[u8; 32]) -> Result<(), StoreError> {
-    let meta =
-        Meta { format: FORMAT, sequence: 0, lines: 0, abouts: 0, newest: None, kept_from: None };
+fn found(database: &Database, id: u64, salt: &[u8; 32]) -> Result<(), StoreError> {
+    let (format, id, newest, kept_from) = (FORMAT, Some(id), None, None);
+    let meta = Meta { format, id, sequence: 0, lines: 0, abouts: 0, newest, kept_from };
     let transaction = begin(database)?;
     with_tables(&transaction)?;
     meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;

@@ -21,6 +21,9 @@ pub const TOMBSTONES: TableDefinition<&[u8; 32], i64> = TableDefinition::new("to
 /// Numbers by name.
 pub const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
+/// The name of the store's id in [`META`], whose bits it is.
+pub const ID: &str = "id";
+
 /// What makes hashes of ids useless to those who have only the store's tombstones.
 pub const SALT: TableDefinition<(), &[u8; 32]> = TableDefinition::new("salt");
 
@@ -28,6 +31,8 @@ pub const SALT: TableDefinition<(), &[u8; 32]> = TableDefinition::new("salt");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
     pub format: u64,
+    /// Tells the store from others; absent of one that no program has opened since there are ids.
+    pub id: Option<u64>,
     /// How often the store has changed.
     pub sequence: u64,
     /// Lines that are there.
@@ -55,6 +60,7 @@ impl Meta {
         }
         Ok(Some(Meta {
             format: count("format")?,
+            id: number(ID)?.map(|id| id as u64),
             sequence: count("sequence")?,
             lines: count("lines")?,
             abouts: count("abouts")?,
@@ -74,7 +80,8 @@ impl Meta {
         for (name, value) in counts {
             table.insert(name, value as i64).map_err(StoreError::of)?;
         }
-        for (name, value) in [("newest", self.newest), ("kept_from", self.kept_from)] {
+        let id = self.id.map(|id| id as i64);
+        for (name, value) in [(ID, id), ("newest", self.newest), ("kept_from", self.kept_from)] {
             if let Some(value) = value {
                 table.insert(name, value).map_err(StoreError::of)?;
             }

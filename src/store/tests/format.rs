@@ -98,6 +98,26 @@ fn a_store_of_format_1_opens() {
     assert_eq!(held.check().unwrap().faults, [""; 0]);
 }
 
+#[test]
+fn a_store_of_before_there_were_ids_gets_one_and_keeps_it() {
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let ids = directories.each_ref().map(|directory| {
+        fs::write(directory.path().join(FILE), sample()).unwrap();
+        let open = || Store::open(directory.path(), &settings(ROOMY)).unwrap();
+        let held = open();
+        let (id, sequence) = (held.id(), held.snapshot().sequence());
+        let step = Step::Erase("told".into(), Timestamp(11));
+        go(&held, &step).unwrap();
+        let held = held.compact(Timestamp(0)).unwrap();
+        assert_eq!((held.id(), held.snapshot().sequence()), (id.clone(), sequence + 1));
+        drop(held);
+        let held = open();
+        assert_eq!((held.id(), held.stats().unwrap().id), (id.clone(), id.clone()));
+        id
+    });
+    assert_ne!(ids[0], ids[1]);
+}
+
 /// A change that other programs could not read needs a number of its own. Where a chunk ends is no
 /// such change, so the customer of many chunks is left out.
 #[test]

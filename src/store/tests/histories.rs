@@ -1,9 +1,10 @@
 //! A store does what the model of it does.
 
+use super::super::{About, Batch, MAX_NAMES, Outcome};
 use super::model::{Content, Model};
 use super::workload::{CUSTOMERS, Step, batch, go, workload};
 use super::{CRAMPED, LARGE, ROOMY, empty, rules, store};
-use habitus_engine::domain::{Draws, RawEvent, Seed, Timestamp};
+use habitus_engine::domain::{AttributeValue, Draws, RawEvent, Seed, Timestamp};
 use std::sync::Arc;
 use std::thread;
 
@@ -53,6 +54,32 @@ fn a_store_is_its_model(seeds: std::ops::Range<u64>) {
         assert_eq!((checked.faults, checked.lines), (Vec::new(), content.n_lines), "{seed:?}");
         assert_eq!(checked.customers, content.customers.len() as u64);
     }
+}
+
+#[test]
+fn names_of_attributes_are_bounded() {
+    let held = store(&empty(), ROOMY).unwrap();
+    let about = |names: std::ops::Range<usize>| About {
+        values: names.map(|n| (format!("name {n}"), AttributeValue::Number(n as f64))).collect(),
+        ..About::default()
+    };
+    let mut batch = Batch::default();
+    batch.about("ann", about(0..MAX_NAMES - 1));
+    batch.about("bob", about(MAX_NAMES - 2..MAX_NAMES + 1));
+    batch.about("cleo", about(MAX_NAMES..MAX_NAMES + 1));
+    batch.about("dan", about(5..6));
+    batch.about("dan", about(MAX_NAMES + 1..MAX_NAMES + 2));
+    let [accepted, refused] = [Outcome::Accepted, Outcome::TooManyNames];
+    let expected = [accepted, refused, accepted, accepted, refused];
+    assert_eq!(held.append(&batch, None).unwrap(), expected);
+    // Nothing of a record that is refused is taken, not even that there is somebody.
+    let snapshot = held.snapshot();
+    assert_eq!((snapshot.n_customers(), snapshot.sequence()), (3, 3));
+    assert_eq!(snapshot.history("bob", &rules(), None).unwrap(), None);
+    let dan = snapshot.history("dan", &rules(), None).unwrap().unwrap();
+    assert_eq!(dan.attributes().unwrap().names().len(), MAX_NAMES);
+    drop(snapshot);
+    assert_eq!(held.check().unwrap().faults, [""; 0]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn store(disk: &Disk, cache_bytes: usize) -> Result<Store, StoreError> {
 fn empty() -> Disk {
     let disk = Disk::default();
     let database = database(&disk, ROOMY).unwrap();
-    database.writing(|| found(database.get()?, &[7; 32])).unwrap();
+    database.writing(|| found(database.get()?, 7, &[7; 32])).unwrap();
     drop(database);
     Disk::of(disk.image())
 }

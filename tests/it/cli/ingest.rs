@@ -222,6 +222,29 @@ fn faulty_rows_are_counted_and_named() {
 }
 
 #[test]
+fn a_row_with_a_name_of_an_attribute_too_many_is_counted() {
+    let names: Vec<String> = (0..4_097).map(|n| format!("n{n}")).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    let numbers = quoted.join(", ");
+    let place = Place::new(&format!(
+        "[data]\nmax_rejected_share = 0.5\n[customers]\nnumbers = [{numbers}]\n"
+    ));
+    let (all, few) = ("1,".repeat(4_096) + "1", ",".repeat(4_095) + "1,");
+    place.write("people.csv", &format!("customer_id,{}\nann,{few}\nbob,{all}\n", names.join(",")));
+    let report = Run::new("ingest")
+        .path("--config", &place.path("habitus.toml"))
+        .path("--customers", &place.path("people.csv"))
+        .path("--store", &place.path("store"))
+        .json();
+    let account = &report["account"];
+    assert_eq!((&account["rows"], &account["accepted"]), (&2.into(), &1.into()));
+    let rejected = account["rejected"].as_object().unwrap();
+    assert_eq!(rejected.values().collect::<Vec<_>>(), [1]);
+    assert!(rejected.keys().all(|reason| reason.contains("4096")), "{rejected:?}");
+    assert_eq!(report["customers"], 1);
+}
+
+#[test]
 fn a_store_that_is_missing_or_in_use_is_named() {
     let place = Place::new("");
     place.write("log.csv", "customer_id,time,amount\nann,2020-01-01,1\n");

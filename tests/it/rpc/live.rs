@@ -383,6 +383,27 @@ async fn members(server: &Running, at: Timestamp) -> BTreeMap<String, (String, O
 }
 
 #[tokio::test]
+async fn a_record_with_a_name_too_many_is_rejected_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Running::keeping(directory.path(), None).await;
+    let told = |from: usize, n: usize| {
+        let numbers = (from..from + n).map(|name| (format!("n{name}"), 1.0)).collect();
+        let customer_id = "ann".to_owned();
+        about(pb::CustomerAttributes { customer_id, numbers, ..pb::CustomerAttributes::default() })
+    };
+    let mut records: Vec<_> = (0..16).map(|part| told(part * 256, 256)).collect();
+    records.extend([told(4_095, 2), told(7, 1), record(purchase("ann", days_ago(3), "5"))]);
+    let answer = ingest(&server, records).await;
+    let statuses = statuses(&answer);
+    let (accepted, others) = statuses.split_at(16);
+    assert_eq!(accepted, [RecordStatus::Accepted; 16]);
+    assert_eq!(others, [RecordStatus::Rejected, RecordStatus::Duplicate, RecordStatus::Accepted]);
+    assert_eq!(answer.results[16].reason, "TOO_MANY_NAMES");
+    assert!(answer.results[16].message.contains("4096"), "{:?}", answer.results[16]);
+    assert_eq!(answer.sequence, 17);
+}
+
+#[tokio::test]
 async fn an_erased_customer_is_gone_and_stays_away() {
     let directory = shop();
     let server = Running::keeping(directory.path(), None).await;
