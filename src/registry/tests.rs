@@ -86,6 +86,7 @@ fn scene(registry: &Registry) {
             account: &Account::default(),
             incumbent: None,
             files: Vec::new(),
+            store: None,
             columns: toml::from_str::<Columns>("customer = 'c'\ntime = 't'\namount = 'a'").unwrap(),
             customer_columns: CustomerColumns::default(),
             max_rejected_share: 0.1,
