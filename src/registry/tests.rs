@@ -109,6 +109,7 @@ fn scene(registry: &Registry) {
 /// What a process of its own does to the registry that it is told.
 #[test]
 #[ignore = "is run by the test below"]
+#[expect(clippy::disallowed_methods, reason = "the test below tells its child by the environment")]
 fn the_scene() {
     scene(&Registry::open(Path::new(&std::env::var(REGISTRY).unwrap())));
 }
