@@ -159,6 +159,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | FitError::Start { .. }
             | FitError::Purchases(_)
             | FitError::NoPurchaseModel
+            | FitError::NoBlend
             | FitError::OneClass
             | FitError::NoRunSucceeded { .. }
             | FitError::Solver { .. } => OTHER,

@@ -279,6 +279,11 @@ impl RawHeads {
             "a model of purchases cannot tell when a contract ends, which `model.churn` asks for"
                 .to_owned()
         })?;
+        let by_blend = churn == ChurnBy::Blend || value == ValueBy::Blend;
+        refuse(churn_is == ChurnIs::Label && by_blend, "heads", || {
+            "the blend learns from purchases, and `model.churn` asks when a contract ends"
+                .to_owned()
+        })?;
         Ok(HeadSettings { value, churn, purchases, covariates, penalty, l1_ratio })
     }
 }

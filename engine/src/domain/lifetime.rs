@@ -3,7 +3,7 @@
 /// One customer's purchases up to an as-of, per calendar day (Fader & Hardie's x, t_x, T, in days).
 ///
 /// Several purchases on one day are one purchase period.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Lifetime {
     /// Days with at least one purchase.
     pub purchase_days: u32,
@@ -15,6 +15,12 @@ pub struct Lifetime {
     pub age_days: u32,
     /// Days from the last purchase to the as-of; T where there is none.
     pub days_since_last_purchase: u32,
+    /// Days between the last two purchases; 0 without repeats.
+    pub last_gap_days: u32,
+    /// Of the purchase days those within the last quarter of T, which is at least a week long here.
+    pub in_last_quarter: u32,
+    /// The same of the last half.
+    pub in_last_half: u32,
     /// Σ ln of the days between consecutive purchase periods; 0 without repeats.
     pub ln_gaps: f64,
     /// Spend over all purchases, in major currency units.

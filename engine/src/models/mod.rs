@@ -4,6 +4,7 @@
 //! data that is saved, loaded and asked without the library that fitted it, so that an upgrade of
 //! the library cannot orphan a saved model.
 
+pub mod blend;
 pub mod btyd;
 pub mod churn;
 pub mod density;
@@ -91,6 +92,8 @@ pub enum FitError {
     Purchases(#[from] btyd::BtydError),
     #[error("no model of purchases was fitted")]
     NoPurchaseModel,
+    #[error("no blend was fitted")]
+    NoBlend,
     #[error("all rows have the same label")]
     OneClass,
     #[error(

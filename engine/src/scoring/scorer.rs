@@ -5,11 +5,12 @@ use crate::domain::{
     ValueAnswer,
 };
 use crate::features::{Encoder, Plan, SpecError, lifetime_or_none};
+use crate::models::blend::NAMES;
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{SegmentModel, Segmenter};
 use crate::segments::Tier;
-use crate::version::{Expected, FORMAT, Facts, ModelVersion, PurchaseHead};
+use crate::version::{BlendHead, Expected, FORMAT, Facts, ModelVersion, PurchaseHead};
 use thiserror::Error;
 
 /// Reasons told with a churn probability.
@@ -160,6 +161,7 @@ impl Scorer {
         let forecast = &self.version.forecast;
         let slope = forecast.churn.calibration.slope;
         let mut reasons: Vec<Reason> = match &forecast.churn.model {
+            ChurnModel::Blend => self.blend_reasons(raw, encoded, life),
             ChurnModel::Logistic(model) => forecast
                 .encoder
                 .columns
@@ -183,6 +185,24 @@ impl Scorer {
         reasons.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
         reasons.truncate(N_REASONS);
         reasons
+    }
+
+    /// Of the blend: its own inputs by their names, further ones by their features'.
+    fn blend_reasons(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Vec<Reason> {
+        let forecast = &self.version.forecast;
+        let Some(BlendHead { model, .. }) = &forecast.blend else { return Vec::new() };
+        let days = forecast.bridge.horizon_days;
+        let contributions = model.contributions(life, encoded, days).into_iter().take(N_REASONS);
+        contributions
+            .map(|(place, value, log_odds)| match NAMES.get(place) {
+                Some(name) => Reason { feature: (*name).to_owned(), value, log_odds },
+                None => {
+                    let column = &forecast.encoder.columns[model.extras[place - NAMES.len()]];
+                    let value = Some(raw[column.feature]).filter(|value| !value.is_nan());
+                    Reason { feature: column.name.clone(), value, log_odds }
+                }
+            })
+            .collect()
     }
 }
 
@@ -227,6 +247,7 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
         ValueModel::Hurdle(model) => {
             model.buys.coefficients.len() == width && model.log_spend.coefficients.len() == width
         }
+        ValueModel::Blend => forecast.blend.is_some(),
         ValueModel::Purchases => forecast.purchases.is_some(),
         ValueModel::NaiveRate(_) => true,
     };
@@ -234,10 +255,13 @@ fn check_parts(version: &ModelVersion) -> Result<(), ScorerError> {
     let shaped = match &forecast.churn.model {
         ChurnModel::Logistic(model) => model.coefficients.len() == width,
         ChurnModel::Recency(model) => model.logistic.coefficients.len() == 1,
+        ChurnModel::Blend => forecast.blend.is_some(),
         ChurnModel::Purchases => forecast.purchases.is_some(),
         ChurnModel::BaseRate(_) => true,
     };
     fits(shaped, "churn model", "encoder")?;
+    let blended = forecast.blend.as_ref().is_none_or(|head| head.model.check(width));
+    fits(blended, "blend", "definition")?;
     let in_spec = |head: &PurchaseHead| {
         let mut columns = head.covariates.iter().flat_map(|covariates| &covariates.columns);
         columns.all(|column| column.feature < version.spec.0.len())

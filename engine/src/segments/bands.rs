@@ -107,6 +107,7 @@ mod tests {
             days_since_last_purchase: days_since,
             total_spend: spend,
             monetary_value: 0.0,
+            ..Lifetime::default()
         }
     }
 

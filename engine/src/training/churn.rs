@@ -15,6 +15,7 @@ const LEAST_CUSTOMERS: usize = 30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
+    Blend,
     Logistic,
     Purchases,
     Recency,
@@ -33,13 +34,15 @@ pub fn head(
     seed: Seed,
 ) -> (ChurnHead, Vec<Trial<ChurnMetrics>>) {
     let wanted: &[Family] = match by {
-        ChurnBy::Auto => &[Family::Logistic, Family::Purchases],
+        ChurnBy::Auto => &[Family::Blend, Family::Logistic, Family::Purchases],
+        ChurnBy::Blend => &[Family::Blend],
         ChurnBy::Logistic => &[Family::Logistic],
         ChurnBy::Purchases => &[Family::Purchases],
     };
     let run = |&family: &Family| (family, Fitted::run(family, cuts, seed));
     let mut tried: Vec<Tried> = wanted.iter().chain(&[Family::Recency]).map(run).collect();
-    let (wanted, chosen, reason) = choose(&tried, wanted);
+    let (wanted, chosen, reason) =
+        choose_blend(&tried, cuts).unwrap_or_else(|| choose(&tried, wanted));
     let served = refit(wanted, chosen, reason, last, seed);
     if served.family == Family::BaseRate {
         tried.push((served.family, Fitted::run(served.family, cuts, seed)));
@@ -67,6 +70,48 @@ pub fn head(
     (head, trials)
 }
 
+/// The blend, where it was tried and could be learned, or what was better at c2 by more than chance: one
+/// standard error of the difference. All answer as they were before c2, since the blend has no
+/// calibration that could learn from it.
+fn choose_blend(tried: &[Tried], cuts: &Cuts) -> Option<(Family, Family, Option<String>)> {
+    let fitted = |family: Family| {
+        let (_, fitted) = tried.iter().find(|(candidate, _)| *candidate == family)?;
+        fitted.as_ref().ok()
+    };
+    let errors = |fitted: &Fitted| -> Vec<f64> {
+        let pairs = fitted.raw.iter().zip(&cuts.c2.stage.churned);
+        pairs.map(|(p, &churned)| p - f64::from(u8::from(churned))).map(|e| e * e).collect()
+    };
+    let ours = errors(fitted(Family::Blend)?);
+    let lead = |family: Family| {
+        let theirs = errors(fitted(family)?);
+        let differences: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a - b).collect();
+        let (mean, error) = mean_and_error(&differences);
+        (mean > error).then_some((mean, error))
+    };
+    let of = |lead: Option<(f64, f64)>| lead.map_or(0.0, |(mean, _)| mean);
+    let (purchases, recency) = (lead(Family::Purchases), lead(Family::Recency));
+    Some(match recency {
+        // It knows seasons, which the blend does not.
+        _ if of(purchases) > of(recency) => (Family::Purchases, Family::Purchases, None),
+        Some((mean, error)) => {
+            let reason = format!(
+                "Brier score at calibration larger than the baseline's by {mean:.6} ± {error:.6}"
+            );
+            (Family::Blend, Family::Recency, Some(reason))
+        }
+        None => (Family::Blend, Family::Blend, None),
+    })
+}
+
+/// The mean and its standard error.
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    (mean, (squares / n / (n - 1.0).max(1.0)).sqrt())
+}
+
 /// The wanted family with the best Brier score at c2, the family that serves by its, and why they
 /// are not the same where they are not.
 fn choose(tried: &[Tried], wanted: &[Family]) -> (Family, Family, Option<String>) {
@@ -84,7 +129,9 @@ fn choose(tried: &[Tried], wanted: &[Family]) -> (Family, Family, Option<String>
         }
         (Some((family, _)), _) => (family, family, None),
         (None, baseline) => {
-            let family = wanted.first().copied().unwrap_or(Family::Logistic);
+            // That there is no blend says least of why nothing could be learned.
+            let family = wanted.iter().copied().find(|&family| family != Family::Blend);
+            let family = family.or(wanted.first().copied()).unwrap_or(Family::Logistic);
             let reason = match fitted(family) {
                 Some(Err(error)) => error.to_string(),
                 _ => "nothing was tried".to_owned(),
@@ -135,6 +182,8 @@ fn refit(
 /// A model fitted at c1, with what c2 and c3 say of it.
 struct Fitted {
     diagnostics: Option<Diagnostics>,
+    /// At c2, before calibration.
+    raw: Vec<f64>,
     calibration: Platt,
     calibrated: ChurnMetrics,
     holdout: ChurnMetrics,
@@ -147,10 +196,12 @@ impl Fitted {
                 return Err(FitError::TooFewRows { got: 0, need: 1 });
             }
         }
-        let (model, mut diagnostics) = fit(family, &cuts.c1, seed)?;
+        // A blend is fitted anew at each cut-off.
+        let first = if family == Family::Blend { &cuts.c2 } else { &cuts.c1 };
+        let (model, mut diagnostics) = fit(family, first, seed)?;
         let raw = probabilities(&model, &cuts.c2);
         let calibration = match Platt::fit(&raw, &cuts.c2.stage.churned) {
-            _ if family == Family::BaseRate => Platt::IDENTITY,
+            _ if matches!(family, Family::BaseRate | Family::Blend) => Platt::IDENTITY,
             Ok(platt) => platt,
             Err(error) => {
                 // A model of purchases was fitted elsewhere, with diagnostics of its own.
@@ -171,7 +222,8 @@ impl Fitted {
         Ok(Fitted {
             diagnostics,
             calibration,
-            calibrated: metrics(&cuts.c2, raw),
+            calibrated: metrics(&cuts.c2, raw.clone()),
+            raw,
             holdout: metrics(&cuts.c3, probabilities(&model, &cuts.c3)),
         })
     }
@@ -187,6 +239,10 @@ fn fit(
         return Err(FitError::TooFewRows { got: stage.n_customers(), need: LEAST_CUSTOMERS });
     }
     match family {
+        Family::Blend => {
+            let fitted = data.blended.as_ref().map(|_| (ChurnModel::Blend, None));
+            fitted.ok_or(FitError::NoBlend)
+        }
         Family::Logistic => {
             let targets = Array1::from_vec(stage.churned.clone());
             let fit = LogisticParams::default()
@@ -212,7 +268,10 @@ fn fit(
 fn probabilities(model: &ChurnModel, data: &Encoded) -> Vec<f64> {
     let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
     rows.map(|(index, (row, life))| {
-        let silent = data.outlook(index).map(|outlook| outlook.p_no_purchase);
+        let silent = match (model, &data.blended) {
+            (ChurnModel::Blend, Some(blended)) => Some(blended.answers[index].p_no_purchase),
+            _ => data.outlook(index).map(|outlook| outlook.p_no_purchase),
+        };
         model.probability(&row.to_vec(), life, silent)
     })
     .collect()
@@ -227,6 +286,7 @@ fn applied(calibration: Platt, raw: Vec<f64>) -> Vec<f64> {
 
 fn name(family: Family) -> &'static str {
     match family {
+        Family::Blend => "blend",
         Family::Logistic => "logistic",
         Family::Purchases => "purchases",
         Family::Recency => "recency",

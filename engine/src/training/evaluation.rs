@@ -8,7 +8,6 @@ use super::tracking::PurchaseTracking;
 use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::density::DensityDiagnostics;
 use crate::models::selection::Candidate;
-use crate::models::value::IntervalMap;
 use crate::models::{Diagnostics, FitError};
 use crate::version::Outlook;
 use serde::{Deserialize, Serialize};
@@ -213,16 +212,18 @@ impl PurchaseMetrics {
 }
 
 impl ValueMetrics {
-    pub(super) fn of(actual: &[f64], predicted: &[f64], interval: &IntervalMap) -> ValueMetrics {
+    pub(super) fn of(
+        actual: &[f64],
+        predicted: &[f64],
+        interval_level: f64,
+        bounds: impl Fn(usize) -> (f64, f64),
+    ) -> ValueMetrics {
         let n = actual.len() as f64;
-        let held = actual
-            .iter()
-            .zip(predicted)
-            .filter(|&(actual, predicted)| {
-                let (low, high) = interval.bounds(*predicted);
-                low <= *actual && *actual <= high
-            })
-            .count();
+        let is_held = |(row, actual): &(usize, &f64)| {
+            let (low, high) = bounds(*row);
+            low <= **actual && **actual <= high
+        };
+        let held = actual.iter().enumerate().filter(is_held).count();
         ValueMetrics {
             n_customers: actual.len(),
             mean_actual: actual.iter().sum::<f64>() / n,
@@ -230,7 +231,7 @@ impl ValueMetrics {
             mae: mean_absolute_error(actual, predicted),
             normalised_gini: normalised_gini(actual, predicted),
             total_ratio: total_ratio(actual, predicted),
-            interval_level: interval.level,
+            interval_level,
             interval_coverage: held as f64 / n,
         }
     }

@@ -5,11 +5,14 @@ use super::purchases::{self, Known};
 use super::settings::{ChurnBy, TrainingSettings};
 use super::stage::{Ask, Cuts, Encoded, Stage};
 use super::tracking::PurchaseTracking;
-use super::{Clock, TrainError, churn, value};
+use super::{Clock, TrainError, blend, churn, value};
 use crate::domain::{AsOf, Day, History, Lifetime};
 use crate::features::{Encoder, Plan};
 use crate::matrix::FeatureMatrix;
-use crate::version::{Bridge, ChurnIs, Forecast};
+use crate::models::FitError;
+use crate::models::churn::ChurnModel;
+use crate::models::value::ValueModel;
+use crate::version::{BlendHead, Bridge, ChurnIs, Forecast};
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
 pub(super) struct Forecasted {
@@ -80,24 +83,51 @@ pub(super) fn forecast(
     let ask = Ask { head, window_days };
     let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
     let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
+    progress("heads: blend");
+    let blend = |cutoff: Day, days: u32, encoder: &Encoder| {
+        if settings.churn_is == ChurnIs::Label || !settings.heads.wants_blend() {
+            return Err(FitError::NoBlend);
+        }
+        blend::fit(&blend::Known {
+            histories,
+            lens: &settings.lens(plan),
+            zone: &settings.rules.zone,
+            start: first,
+            as_of: if cutoff == as_of.day { as_of } else { settings.rules.zone.end_of(cutoff) },
+            days,
+            encoder,
+            extras: &blend::extras(&settings.spec, encoder),
+        })
+    };
+    let trial = |cutoff| blend(cutoff, window_days, &first_encoder).ok().map(|fit| fit.model);
+    let served = blend(as_of.day, clock.horizon_days, &encoder);
+    // A blend that cannot be learned of everything need not be tried on less.
+    let blends = match &served {
+        Ok(_) => [trial(clock.calibrate), trial(clock.measure)],
+        Err(_) => [None, None],
+    };
+    let served = served.ok().filter(|_| blends.iter().all(Option::is_some));
+    let served_blend = served.as_ref().map(|fit| &fit.model);
     let (value, value_trials) = value::head(
-        &Cuts::new(&stages, &first_encoder, &first_ask),
-        &Encoded::new(last, &encoder, &ask),
+        &Cuts::new(&stages, &first_encoder, &first_ask, &blends),
+        &Encoded::new(last, &encoder, &ask).blended(served_blend, window_days),
         settings.heads.value,
         window_days,
         settings.seed,
     );
     let (churn, churn_trials) = churn::head(
-        &Cuts::new(&not_lost, &first_encoder, &first_ask),
-        &Encoded::new(&last_not_lost, &encoder, &ask),
+        &Cuts::new(&not_lost, &first_encoder, &first_ask, &blends),
+        &Encoded::new(&last_not_lost, &encoder, &ask).blended(served_blend, window_days),
         // The end of a contract is no matter of purchases.
         if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
         settings.seed,
     );
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
+    let serves = value.model == ValueModel::Blend || churn.model == ChurnModel::Blend;
+    let blend = served.filter(|_| serves).map(BlendHead::from);
     Ok(Forecasted {
-        forecast: Forecast { encoder, bridge, purchases: head, value, churn },
+        forecast: Forecast { encoder, bridge, purchases: head, blend, value, churn },
         purchases,
         tracking: tracking.flatten(),
         churn: churn_trials,

@@ -4,6 +4,7 @@
 //! with the calibration kept, and segment everybody at the as-of. No label window reaches into the
 //! next stage.
 
+mod blend;
 mod bootstrap;
 mod churn;
 mod clock;

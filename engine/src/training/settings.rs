@@ -54,6 +54,7 @@ impl TrainingSettings {
             currency: &self.rules.currency,
             eligibility: self.eligibility,
             churn_is: self.churn_is,
+            every: 1,
         }
     }
 }
@@ -75,6 +76,14 @@ pub struct HeadSettings {
     pub l1_ratio: f64,
 }
 
+impl HeadSettings {
+    /// Whether a head may be told by a blend.
+    pub(super) fn wants_blend(&self) -> bool {
+        let value = matches!(self.value, ValueBy::Auto | ValueBy::Blend);
+        value || matches!(self.churn, ChurnBy::Auto | ChurnBy::Blend)
+    }
+}
+
 impl Default for HeadSettings {
     fn default() -> HeadSettings {
         let purchases =
@@ -94,9 +103,10 @@ impl Default for HeadSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueBy {
-    /// Whichever ranks customers best at calibration.
+    /// The blend where it can be learned, else whichever ranks customers best at calibration.
     #[default]
     Auto,
+    Blend,
     Hurdle,
     Purchases,
 }
@@ -105,9 +115,10 @@ pub enum ValueBy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChurnBy {
-    /// Whichever has the better Brier score at calibration.
+    /// The blend where it can be learned, else whichever has the better Brier score at calibration.
     #[default]
     Auto,
+    Blend,
     Logistic,
     Purchases,
 }

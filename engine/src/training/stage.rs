@@ -4,8 +4,10 @@ use super::purchases::outlooks;
 use crate::domain::{AsOf, Currency, Day, EventKind, History, Lifetime};
 use crate::features::{Encoder, FeatureTable, Plan, lifetime_or_none};
 use crate::matrix::FeatureMatrix;
+use crate::models::blend::{Blend, Blended};
 use crate::version::{ChurnIs, Eligibility, Outlook, PurchaseHead};
 use ndarray::Array2;
+use rayon::prelude::*;
 
 /// The customers that the heads would answer about at a cut-off: features and lifetimes from before
 /// it, labels from the window after it. Row by row the same customer throughout.
@@ -31,6 +33,8 @@ pub struct Lens<'a> {
     pub currency: &'a Currency,
     pub eligibility: Eligibility,
     pub churn_is: ChurnIs,
+    /// Every so many-th customer is looked at.
+    pub every: usize,
 }
 
 impl Lens<'_> {
@@ -38,7 +42,7 @@ impl Lens<'_> {
     pub fn eligible(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
         let answered =
             |&row: &usize| self.eligibility.answers(self.churn_is, &histories[row], as_of);
-        let rows = (0..histories.len()).filter(answered).collect();
+        let rows = (0..histories.len()).step_by(self.every).filter(answered).collect();
         self.plan.rows(histories, rows, as_of)
     }
 }
@@ -136,13 +140,37 @@ pub struct Encoded<'a> {
     pub rows: Array2<f64>,
     /// What the model of purchases says of the window, `(n_customers,)`; absent without one.
     pub outlooks: Option<Vec<Outlook>>,
+    /// What a blend that was fitted at the cut-off says of it; absent without one.
+    pub blended: Option<AllBlended>,
+}
+
+/// What a blend says of the customers of a stage, row by row.
+pub struct AllBlended {
+    pub answers: Vec<Blended>,
+    /// Of spend, in major currency units.
+    pub intervals: Vec<(f64, f64)>,
 }
 
 impl<'a> Encoded<'a> {
     /// Encodes the rows of a stage, and asks the model of purchases.
     pub fn new(stage: &'a Stage, encoder: &Encoder, ask: &Ask<'_>) -> Encoded<'a> {
         let outlooks = ask.head.map(|head| outlooks(head, stage, ask.window_days));
-        Encoded { stage, rows: encoder.encode_all(&stage.raw), outlooks }
+        Encoded { stage, rows: encoder.encode_all(&stage.raw), outlooks, blended: None }
+    }
+
+    /// The same with what a blend says of the `days` after the cut-off.
+    pub fn blended(self, blend: Option<&Blend>, days: u32) -> Encoded<'a> {
+        let all = |blend: &Blend| {
+            let answer = |row: usize| {
+                let encoded = self.rows.row(row).to_vec();
+                let answer = blend.answer(&self.stage.lifetimes[row], &encoded, days);
+                (answer, blend.spend_interval(&answer))
+            };
+            let (answers, intervals) =
+                (0..self.stage.n_customers()).into_par_iter().map(answer).unzip();
+            AllBlended { answers, intervals }
+        };
+        Encoded { blended: blend.map(all), ..self }
     }
 
     /// What the model of purchases says of one of its customers.
@@ -160,9 +188,20 @@ pub struct Cuts<'a> {
 
 impl<'a> Cuts<'a> {
     /// Encodes the stages in their order.
-    pub fn new([c1, c2, c3]: &'a [Stage; 3], encoder: &Encoder, ask: &Ask<'_>) -> Cuts<'a> {
+    pub fn new(
+        [c1, c2, c3]: &'a [Stage; 3],
+        encoder: &Encoder,
+        ask: &Ask<'_>,
+        blends: &[Option<Blend>; 2],
+    ) -> Cuts<'a> {
         let encoded = |stage| Encoded::new(stage, encoder, ask);
-        Cuts { c1: encoded(c1), c2: encoded(c2), c3: encoded(c3) }
+        let [b2, b3] = blends.each_ref().map(Option::as_ref);
+        let days = ask.window_days;
+        Cuts {
+            c1: encoded(c1),
+            c2: encoded(c2).blended(b2, days),
+            c3: encoded(c3).blended(b3, days),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::evaluation::{Trial, ValueMetrics};
 use super::settings::ValueBy;
-use super::stage::{Cuts, Encoded};
+use super::stage::{AllBlended, Cuts, Encoded};
+use super::{bootstrap::difference_interval, metrics::normalised_gini};
 use crate::domain::Seed;
 use crate::models::linear::Labelled;
 use crate::models::value::{HurdleParams, IntervalMap, NaiveRate, ValueModel};
@@ -11,10 +12,11 @@ use crate::version::{Replaced, ValueHead};
 use ndarray::Array1;
 
 /// The share of customers that the interval is meant to hold.
-const INTERVAL_LEVEL: f64 = 0.8;
+const INTERVAL_LEVEL: f64 = super::blend::INTERVAL_LEVEL;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
+    Blend,
     Hurdle,
     Purchases,
     NaiveRate,
@@ -35,19 +37,37 @@ pub fn head(
     let naive_rate = NaiveRate { window_days };
     let fit = |family, data: &Encoded| fit(family, data, &naive_rate, seed);
     let run = |family| -> Result<Fitted, FitError> {
-        let (model, diagnostics) = fit(family, &cuts.c1)?;
+        // A blend is fitted anew at each cut-off.
+        let first = if family == Family::Blend { &cuts.c2 } else { &cuts.c1 };
+        let (model, diagnostics) = fit(family, first)?;
         Ok(Fitted::of(&model, diagnostics, cuts))
     };
     let wanted: &[Family] = match by {
-        ValueBy::Auto => &[Family::Hurdle, Family::Purchases],
+        ValueBy::Auto => &[Family::Blend, Family::Hurdle, Family::Purchases],
+        ValueBy::Blend => &[Family::Blend],
         ValueBy::Hurdle => &[Family::Hurdle],
         ValueBy::Purchases => &[Family::Purchases],
     };
     let mut tried: Vec<Tried> = wanted.iter().map(|&family| (family, run(family))).collect();
     let naive_model = ValueModel::NaiveRate(naive_rate.clone());
     let naive = Fitted::of(&naive_model, None, cuts);
-    let best = best(&tried, wanted[0]);
-    let refitted = worth(best.1, &naive)
+    let fitted = |family: Family| {
+        let (_, fitted) = tried.iter().find(|(candidate, _)| *candidate == family)?;
+        fitted.as_ref().ok()
+    };
+    let best = match (fitted(Family::Blend), fitted(Family::Purchases)) {
+        // It knows seasons, which the blend does not.
+        (Some(blend), Some(rival)) if holds_against(blend, rival, cuts, seed).is_err() => {
+            (Family::Purchases, Ok(rival))
+        }
+        (Some(blend), _) => (Family::Blend, Ok(blend)),
+        (None, _) => best(&tried, wanted[0]),
+    };
+    let is_worth = match best {
+        (Family::Blend, Ok(blend)) => holds_against(blend, &naive, cuts, seed),
+        (_, fitted) => worth(fitted, &naive),
+    };
+    let refitted = is_worth
         .and_then(|()| fit(best.0, last).map_err(|error| format!("the last fit failed: {error}")));
     let wanted = best.0;
     let (family, (model, diagnostics), reason) = match refitted {
@@ -84,8 +104,42 @@ fn best(tried: &[Tried], first: Family) -> (Family, Result<&Fitted, String>) {
     let best = fitted.reduce(|a, b| if gini(b.1) > gini(a.1) { b } else { a });
     match (best, tried.first()) {
         (Some((family, fitted)), _) => (family, Ok(fitted)),
+        // That there is no blend says least of why nothing could be learned.
+        (None, Some((Family::Blend, _))) if tried.len() > 1 => self::best(&tried[1..], first),
         (None, Some((family, Err(error)))) => (*family, Err(error.to_string())),
         (None, _) => (first, Err("nothing was tried".to_owned())),
+    }
+}
+
+/// Customers whose normalised Gini is drawn again and again.
+const MOST_DRAWN: usize = 20_000;
+const REPLICATES: u32 = 100;
+
+/// Whether the blend may serve: unless a rival ranks customers better at c2 by more than chance, one
+/// standard error of the difference. The reason where it may not.
+fn holds_against(blend: &Fitted, rival: &Fitted, cuts: &Cuts, seed: Seed) -> Result<(), String> {
+    let actual = &cuts.c2.stage.spend;
+    let gini = |predicted: &[f64], rows: &[usize]| {
+        let pick = |values: &[f64]| rows.iter().map(|&row| values[row]).collect::<Vec<f64>>();
+        normalised_gini(&pick(actual), &pick(predicted))
+    };
+    let step = actual.len().div_ceil(MOST_DRAWN).max(1);
+    let asked: Vec<usize> = (0..actual.len()).step_by(step).collect();
+    let difference = |rows: &[usize]| {
+        let rows: Vec<usize> = rows.iter().map(|&row| asked[row]).collect();
+        Some(gini(&rival.raw, &rows)? - gini(&blend.raw, &rows)?)
+    };
+    // Of a normal distribution one standard error to either side holds so many.
+    const ONE_ERROR: f64 = 0.6827;
+    let seed = seed.derive("value baseline", 0);
+    match difference_interval(asked.len(), difference, seed, REPLICATES, ONE_ERROR) {
+        None => Err("nobody bought in the calibration window, so nothing could be compared".into()),
+        Some(interval) if interval.estimate > 0.5 * (interval.high - interval.low) => Err(format!(
+            "normalised Gini at calibration smaller than the baseline's by {:.6} ± {:.6}",
+            interval.estimate,
+            0.5 * (interval.high - interval.low)
+        )),
+        Some(_) => Ok(()),
     }
 }
 
@@ -105,6 +159,8 @@ fn worth(model: Result<&Fitted, String>, naive: &Fitted) -> Result<(), String> {
 /// What c2 and c3 say of a model fitted at c1.
 struct Fitted {
     diagnostics: Option<Diagnostics>,
+    /// At c2, before scaling.
+    raw: Vec<f64>,
     scale: f64,
     interval: IntervalMap,
     calibrated: ValueMetrics,
@@ -115,16 +171,37 @@ impl Fitted {
     fn of(model: &ValueModel, diagnostics: Option<Diagnostics>, cuts: &Cuts) -> Fitted {
         let actual = &cuts.c2.stage.spend;
         let raw = predictions(model, 1.0, &cuts.c2);
+        if let (ValueModel::Blend, Some(c2), Some(c3)) = (model, &cuts.c2.blended, &cuts.c3.blended)
+        {
+            let level = INTERVAL_LEVEL;
+            let metrics = |spend: &[f64], predicted: &[f64], blended: &AllBlended| {
+                ValueMetrics::of(spend, predicted, level, |row| blended.intervals[row])
+            };
+            let at_c3 = predictions(model, 1.0, &cuts.c3);
+            return Fitted {
+                diagnostics,
+                scale: 1.0,
+                interval: IntervalMap { level, bins: Vec::new() },
+                calibrated: metrics(actual, &raw, c2),
+                holdout: metrics(&cuts.c3.stage.spend, &at_c3, c3),
+                raw,
+            };
+        }
         let (promised, spent): (f64, f64) = (raw.iter().sum(), actual.iter().sum());
         let scale = if promised > 0.0 && spent > 0.0 { spent / promised } else { 1.0 };
         let scaled: Vec<f64> = raw.iter().map(|prediction| scale * prediction).collect();
         let interval = IntervalMap::fit(INTERVAL_LEVEL, &scaled, actual);
         let at_c3 = predictions(model, scale, &cuts.c3);
+        let metrics = |actual: &[f64], predicted: &[f64]| {
+            let bounds = |row: usize| interval.bounds(predicted[row]);
+            ValueMetrics::of(actual, predicted, interval.level, bounds)
+        };
         Fitted {
             diagnostics,
+            raw,
             scale,
-            calibrated: ValueMetrics::of(actual, &scaled, &interval),
-            holdout: ValueMetrics::of(&cuts.c3.stage.spend, &at_c3, &interval),
+            calibrated: metrics(actual, &scaled),
+            holdout: metrics(&cuts.c3.stage.spend, &at_c3),
             interval,
         }
     }
@@ -137,6 +214,10 @@ fn fit(
     seed: Seed,
 ) -> Result<(ValueModel, Option<Diagnostics>), FitError> {
     match family {
+        Family::Blend => {
+            let fitted = data.blended.as_ref().map(|_| (ValueModel::Blend, None));
+            fitted.ok_or(FitError::NoBlend)
+        }
         Family::Hurdle => {
             let targets = Array1::from_vec(data.stage.spend.clone());
             let labelled = Labelled { rows: data.rows.clone(), targets };
@@ -154,14 +235,18 @@ fn fit(
 fn predictions(model: &ValueModel, scale: f64, data: &Encoded) -> Vec<f64> {
     let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
     rows.map(|(index, (row, life))| {
-        let purchases = data.outlook(index).map(|outlook| outlook.expected_spend);
-        scale * model.predict(&row.to_vec(), life, purchases)
+        let expected = match (model, &data.blended) {
+            (ValueModel::Blend, Some(blended)) => Some(blended.answers[index].expected_spend),
+            _ => data.outlook(index).map(|outlook| outlook.expected_spend),
+        };
+        scale * model.predict(&row.to_vec(), life, expected)
     })
     .collect()
 }
 
 fn name(family: Family) -> &'static str {
     match family {
+        Family::Blend => "blend",
         Family::Hurdle => "hurdle",
         Family::Purchases => "purchases",
         Family::NaiveRate => "naive_rate",

@@ -5,13 +5,14 @@ use super::ChurnIs;
 use crate::domain::{Day, Draws, Lifetime};
 use crate::features::Encoder;
 use crate::matrix::quantile;
-use crate::models::Diagnostics;
+use crate::models::blend::Blend;
 use crate::models::btyd::{
     CovariateEvidence, CovariateModel, Evidence, GammaGamma, Prospects, PurchaseModel, Purchases,
     Season,
 };
 use crate::models::churn::{ChurnModel, Platt};
 use crate::models::value::{IntervalMap, ValueModel};
+use crate::models::{Diagnostics, Fit};
 use serde::{Deserialize, Serialize};
 
 /// The value and churn heads, which share an encoder and a label window.
@@ -23,6 +24,9 @@ pub struct Forecast {
     pub bridge: Bridge,
     /// What bridges, and what value and churn may be told by; absent where too little was bought.
     pub purchases: Option<PurchaseHead>,
+    /// What value and churn are told by where their models say so.
+    #[serde(default)]
+    pub blend: Option<BlendHead>,
     pub value: ValueHead,
     pub churn: ChurnHead,
 }
@@ -50,6 +54,20 @@ pub struct PurchaseHead {
     /// Absent under a full year, and where it did not help at calibration.
     pub season: Option<Season>,
     pub replaced: Option<Replaced>,
+}
+
+/// The blend, fitted at the version's as-of for its horizon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlendHead {
+    pub model: Blend,
+    pub diagnostics: Diagnostics,
+}
+
+impl From<Fit<Blend>> for BlendHead {
+    fn from(fit: Fit<Blend>) -> BlendHead {
+        BlendHead { model: fit.model, diagnostics: fit.diagnostics }
+    }
 }
 
 /// What customers' attributes do to their rate of purchases and their drop-out.
@@ -167,6 +185,38 @@ impl Forecast {
     /// the ratio of its expected purchases, and the probability of no purchase by that of its
     /// cumulated hazards. Without the model, and for contracts, hazards and rates are constant.
     pub fn within(&self, facts: &Facts<'_>, churn_is: ChurnIs, days: u32) -> Expected {
+        let by_blend =
+            (self.value.model == ValueModel::Blend, self.churn.model == ChurnModel::Blend);
+        let Some(blend) = self.blend.as_ref().filter(|_| by_blend != (false, false)) else {
+            return self.by_window(facts, churn_is, days);
+        };
+        // The blend was learned from windows of any length, and is asked about the days themselves.
+        let answer = blend.model.answer(facts.lifetime, facts.encoded, days);
+        let (low, high) = blend.model.spend_interval(&answer);
+        let outlook = Outlook {
+            p_alive: answer.p_alive,
+            p_no_purchase: answer.p_no_purchase,
+            expected_purchases: answer.expected_purchases,
+            expected_spend: answer.expected_spend,
+        };
+        let blended = Expected {
+            spend: answer.expected_spend,
+            spend_low: low,
+            spend_high: high,
+            churn: answer.p_no_purchase,
+            outlook: Some(outlook),
+        };
+        match by_blend {
+            (true, true) => blended,
+            (true, false) => {
+                Expected { churn: self.by_window(facts, churn_is, days).churn, ..blended }
+            }
+            _ => Expected { churn: blended.churn, ..self.by_window(facts, churn_is, days) },
+        }
+    }
+
+    /// The same by the heads that speak of the window.
+    fn by_window(&self, facts: &Facts<'_>, churn_is: ChurnIs, days: u32) -> Expected {
         let Facts { raw, encoded, lifetime, as_of } = *facts;
         let outlook =
             |days| self.purchases.as_ref().map(|head| head.outlook(raw, lifetime, as_of, days));

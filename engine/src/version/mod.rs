@@ -10,8 +10,8 @@ use crate::segments::{Bands, LineageRecord, Segment};
 use serde::{Deserialize, Serialize};
 
 pub use forecast::{
-    Bridge, ChurnHead, CovariateColumn, CovariateHead, Expected, Facts, Forecast, Outlook,
-    PurchaseHead, Replaced, ValueHead,
+    BlendHead, Bridge, ChurnHead, CovariateColumn, CovariateHead, Expected, Facts, Forecast,
+    Outlook, PurchaseHead, Replaced, ValueHead,
 };
 
 /// The number of the layout below; a reader refuses one that it does not know.

@@ -110,9 +110,10 @@ fn the_heads_beat_nothing_by_luck_and_say_who_serves() {
         trial.calibration.as_ref().unwrap().brier
     };
     let served = trained.version.forecast.churn.model.family();
-    let best = ["logistic", "purchases", "recency"].map(brier).into_iter().fold(1.0, f64::min);
-    assert_eq!(brier(served), best);
-    assert_eq!(trained.version.forecast.churn.replaced.is_none(), served != "recency");
+    // The blend serves where it can be learned and the baseline is not better by more than chance.
+    assert_eq!(served, "blend");
+    assert!(trained.version.forecast.churn.replaced.is_none());
+    assert!(brier("blend") < brier("recency") + 0.01, "it did not learn from this window");
     let holdout = evaluation.churn[0].holdout.as_ref().unwrap();
     assert!(holdout.auc.unwrap() > 0.7, "habits repeat in this shop: {holdout:?}");
 }
@@ -186,6 +187,7 @@ fn a_short_log_is_bridged_and_says_so() {
             ln_gaps: 2.0 * 50f64.ln(),
             total_spend: 90.0,
             monetary_value: 30.0,
+            ..Lifetime::default()
         };
         let facts =
             Facts { raw: &raw, encoded: &encoded, lifetime: &life, as_of: as_of("2021-12-31").day };

@@ -109,6 +109,7 @@ mod tests {
             ln_gaps: 0.0,
             total_spend: 1.0,
             monetary_value: 0.0,
+            ..Lifetime::default()
         };
         for (n, recency, age) in [(1, 0, 0), (1, 0, 700), (4, 1, 1), (4, 300, 301), (9, 800, 900)] {
             let lived = season.lived(&life(n, recency, age), Day(1_000));

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "snake_case")]
 pub enum ChurnModel {
+    /// By the version's blend.
+    Blend,
     Logistic(Logistic),
     /// By the version's model of purchases.
     Purchases,
@@ -47,6 +49,7 @@ impl ChurnModel {
     /// The family's name in reports and versions.
     pub fn family(&self) -> &'static str {
         match self {
+            ChurnModel::Blend => "blend",
             ChurnModel::Logistic(_) => "logistic",
             ChurnModel::Purchases => "purchases",
             ChurnModel::Recency(_) => "recency",
@@ -54,13 +57,13 @@ impl ChurnModel {
         }
     }
 
-    /// P(no purchase within the model's window) before calibration. `silent` is what the model of
-    /// purchases says of it, where there is one.
+    /// P(no purchase within the model's window) before calibration. `silent` is what the
+    /// blend or the model of purchases says of it, where there is one.
     pub fn probability(&self, encoded: &[f64], lifetime: &Lifetime, silent: Option<f64>) -> f64 {
         match self {
             ChurnModel::Logistic(model) => model.probability(encoded),
             // Without the model nobody is known to buy again.
-            ChurnModel::Purchases => silent.unwrap_or(1.0),
+            ChurnModel::Blend | ChurnModel::Purchases => silent.unwrap_or(1.0),
             ChurnModel::Recency(model) => model.probability(lifetime),
             ChurnModel::BaseRate(model) => model.probability,
         }

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "snake_case")]
 pub enum ValueModel {
+    /// By the version's blend.
+    Blend,
     Hurdle(Hurdle),
     /// Expected purchases times expected spend, by the version's model of purchases.
     Purchases,
@@ -26,18 +28,19 @@ impl ValueModel {
     /// The family's name in reports and versions.
     pub fn family(&self) -> &'static str {
         match self {
+            ValueModel::Blend => "blend",
             ValueModel::Hurdle(_) => "hurdle",
             ValueModel::Purchases => "purchases",
             ValueModel::NaiveRate(_) => "naive_rate",
         }
     }
 
-    /// Expected spend within the model's window, in major currency units, never negative. `purchases`
-    /// is what the model of purchases expects, where there is one.
-    pub fn predict(&self, encoded: &[f64], lifetime: &Lifetime, purchases: Option<f64>) -> f64 {
+    /// Expected spend within the model's window, in major currency units, never negative. `expected`
+    /// is what the blend or the model of purchases expects, where there is one.
+    pub fn predict(&self, encoded: &[f64], lifetime: &Lifetime, expected: Option<f64>) -> f64 {
         match self {
             ValueModel::Hurdle(model) => model.predict(encoded),
-            ValueModel::Purchases => purchases.unwrap_or(0.0),
+            ValueModel::Blend | ValueModel::Purchases => expected.unwrap_or(0.0),
             ValueModel::NaiveRate(model) => model.predict(lifetime),
         }
     }
