@@ -3,13 +3,13 @@
 use super::evaluation::{ChurnMetrics, PurchaseMetrics, Trial, ValueMetrics};
 use super::purchases::{self, Known};
 use super::settings::{ChurnBy, TrainingSettings};
-use super::stage::{Ask, Cuts, Encoded, Stage};
+use super::stage::{Ask, Cuts, Encoded, Rival, Stage};
 use super::tracking::PurchaseTracking;
 use super::{Clock, TrainError, churn, value};
 use crate::domain::{AsOf, Day, History, Lifetime};
 use crate::features::{Encoder, Plan};
 use crate::matrix::FeatureMatrix;
-use crate::version::{Bridge, ChurnIs, Forecast};
+use crate::version::{Bridge, ChurnHead, ChurnIs, Forecast, ValueHead};
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
 pub(super) struct Forecasted {
@@ -19,6 +19,15 @@ pub(super) struct Forecasted {
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub clock: Clock,
+    /// What might have served; without any where nobody asked.
+    pub rivals: Rivals,
+}
+
+/// Every family of a head, served or not, in the place of which it would answer.
+#[derive(Default)]
+pub(super) struct Rivals {
+    pub churn: Vec<Rival<ChurnHead>>,
+    pub value: Vec<Rival<ValueHead>>,
 }
 
 /// Fits, calibrates and measures the value and churn heads, then fits them again. `matrix` and
@@ -30,6 +39,21 @@ pub(super) fn forecast(
     settings: &TrainingSettings,
     plan: &Plan,
     as_of: AsOf,
+    progress: &dyn Fn(&str),
+) -> Result<Forecasted, TrainError> {
+    forecast_among(histories, matrix, lifetimes, settings, plan, as_of, false, progress)
+}
+
+/// The same, and where `with_rivals` says so also every family that might have served.
+#[expect(clippy::too_many_arguments, reason = "those of `forecast` and one more")]
+pub(super) fn forecast_among(
+    histories: &[History],
+    matrix: &FeatureMatrix,
+    lifetimes: &[Lifetime],
+    settings: &TrainingSettings,
+    plan: &Plan,
+    as_of: AsOf,
+    with_rivals: bool,
     progress: &dyn Fn(&str),
 ) -> Result<Forecasted, TrainError> {
     let first = start(histories, settings, as_of);
@@ -80,16 +104,23 @@ pub(super) fn forecast(
     let ask = Ask { head, window_days };
     let first_encoder = Encoder::fit(&settings.spec, &[], &stages[0].raw)?;
     let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
-    let (value, value_trials) = value::head(
-        &Cuts::new(&stages, &first_encoder, &first_ask),
-        &Encoded::new(last, &encoder, &ask),
-        settings.heads.value,
-        window_days,
-        settings.seed,
-    );
+    let value_cuts = Cuts::new(&stages, &first_encoder, &first_ask);
+    let value_last = Encoded::new(last, &encoder, &ask);
+    let churn_cuts = Cuts::new(&not_lost, &first_encoder, &first_ask);
+    let churn_last = Encoded::new(&last_not_lost, &encoder, &ask);
+    let rivals = if with_rivals {
+        Rivals {
+            churn: churn::each(&churn_cuts, &churn_last, settings.seed),
+            value: value::each(&value_cuts, &value_last, window_days, settings.seed),
+        }
+    } else {
+        Rivals::default()
+    };
+    let (value, value_trials) =
+        value::head(&value_cuts, &value_last, settings.heads.value, window_days, settings.seed);
     let (churn, churn_trials) = churn::head(
-        &Cuts::new(&not_lost, &first_encoder, &first_ask),
-        &Encoded::new(&last_not_lost, &encoder, &ask),
+        &churn_cuts,
+        &churn_last,
         // The end of a contract is no matter of purchases.
         if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
         settings.seed,
@@ -103,6 +134,7 @@ pub(super) fn forecast(
         churn: churn_trials,
         value: value_trials,
         clock,
+        rivals,
     })
 }
 
