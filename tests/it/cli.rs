@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod customers;
+mod evaluate;
 mod gate;
 mod ingest;
 mod memory;

@@ -67,7 +67,7 @@ pub fn head(
     (head, trials)
 }
 
-/// Every family but the base rate as it would serve: fitted on `last`, with the calibration of its fit
+/// Every family but the baselines as it would serve: fitted on `last`, with the calibration of its fit
 /// at c1 from c2.
 pub fn each(cuts: &Cuts, last: &Encoded, seed: Seed) -> Vec<Rival<ChurnHead>> {
     let serve = |family| {
@@ -76,9 +76,7 @@ pub fn each(cuts: &Cuts, last: &Encoded, seed: Seed) -> Vec<Rival<ChurnHead>> {
         let (percentiles, replaced) = (Vec::new(), None);
         Ok(ChurnHead { model, calibration, percentiles, diagnostics, replaced })
     };
-    [Family::Recency, Family::Logistic, Family::Purchases]
-        .map(|family| (name(family), serve(family)))
-        .into()
+    [Family::Logistic, Family::Purchases].map(|family| (name(family), serve(family))).into()
 }
 
 /// The wanted family with the best Brier score at c2, the family that serves by its, and why they

@@ -6,7 +6,7 @@ mod scorecard;
 pub use curves::{Curves, Decile};
 pub use scorecard::{Metric, ModelScores, Scorecard, Section, Who};
 
-use super::forecast::{Forecasted, Rivals, forecast_among};
+use super::forecast::{Forecasted, Rivals, forecast_among, start};
 use super::purchases::{plain, spend_interval};
 use super::settings::TrainingSettings;
 use super::stage::{purchase_days, window};
@@ -15,7 +15,9 @@ use super::{Clock, TrainError};
 use crate::domain::{AsOf, CustomerId, Day, Draws, History, Lifetime, Seed};
 use crate::features::{FeatureTable, Plan, lifetime_or_none};
 use crate::matrix::FeatureMatrix;
+use crate::models::Estimator;
 use crate::models::btyd::PurchaseFamily;
+use crate::models::churn::RecencyParams;
 use crate::models::value::{NaiveRate, ValueModel};
 use crate::version::{ChurnIs, Expected, Facts, Forecast, PurchaseHead};
 use rayon::prelude::*;
@@ -147,7 +149,7 @@ pub fn backtest(
         .map(|&family| asked.family(family, &lived, settings.seed))
         .collect();
     // One more model is one more row here.
-    let mut models = vec![asked.naive_rate()];
+    let mut models = vec![asked.naive_rate(), asked.recency(&known, &settings, cutoff)];
     models.extend(asked.rivals(&forecast, rivals));
     models.extend(families);
     models.push(asked.served(&forecast));
@@ -223,6 +225,37 @@ impl Asked<'_> {
             spend: Some(self.lifetimes.iter().map(|life| rate.predict(life)).collect()),
             ..Answers::named(VALUE_BASELINE)
         }
+    }
+
+    /// Days since the last purchase alone, learned from the window before the cut-off, which is as long as
+    /// the horizon or half of the log. Longer horizons are asked about in units of themselves, so that
+    /// no other model has a part in it.
+    fn recency(&self, known: &[History], settings: &TrainingSettings, cutoff: AsOf) -> Answers {
+        let mut answers = Answers::named(CHURN_BASELINE);
+        let span = start(known, settings, cutoff).map_or(0, |start| cutoff.day.since(start));
+        let window_days = self.days.min(span.max(2) as u32 / 2);
+        let then = settings.rules.zone.end_of(self.cutoff.plus(-(window_days as i32)));
+        let answered =
+            |history: &&History| settings.eligibility.answers(settings.churn_is, history, then);
+        let life = |history: &History| lifetime_or_none(history, then, &settings.rules.currency);
+        let (lifetimes, churned) = known
+            .iter()
+            .filter(answered)
+            .map(|history| (life(history), window(history, then, cutoff).is_none()))
+            .filter(|(lifetime, _)| !settings.eligibility.is_lost(lifetime))
+            .unzip();
+        match RecencyParams.fit(&(lifetimes, churned), settings.seed) {
+            Err(error) => answers.notes.push(error.to_string()),
+            Ok(fit) => {
+                let windows = f64::from(self.days) / f64::from(window_days);
+                let silent = |life: &Lifetime| fit.model.probability_within(life, windows);
+                answers.silence = Some(self.lifetimes.iter().map(silent).collect());
+                answers
+                    .notes
+                    .push(format!("learned from the {window_days} days before the cut-off"));
+            }
+        }
+        answers
     }
 
     /// A model of purchases as it is, fitted to everybody eligible at the cut-off.
