@@ -85,6 +85,13 @@ pub enum Refusal {
     AsOfNeeded,
     #[error("the as-of {as_of} lies in the future")]
     FutureAsOf { as_of: String },
+    #[error("--cutoff `{text}` is no date; write YYYY-MM-DD, which means the end of that day")]
+    CutoffNoDate { text: String },
+    #[error(
+        "the {days} days after the cut-off {cutoff} end on {until}, beyond the log, whose newest event is \
+         of {newest}; name an earlier --cutoff or fewer --horizon-days"
+    )]
+    HorizonBeyondLog { days: u32, cutoff: String, until: String, newest: String },
 }
 
 /// The exit code of an error, by the innermost cause that the table knows.
@@ -112,9 +119,11 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | Refusal::OtherSequence { .. }
             | Refusal::CustomersNeeded { .. }
             | Refusal::AttributesNeeded { .. }
+            | Refusal::CutoffNoDate { .. }
             | Refusal::FutureAsOf { .. } => USAGE,
             Refusal::NoUsableRow { .. }
             | Refusal::TooManyRejected { .. }
+            | Refusal::HorizonBeyondLog { .. }
             | Refusal::AsOfTooEarly { .. } => DATA,
             Refusal::Differs { .. } | Refusal::DamagedStore { .. } => OTHER,
         });
@@ -144,9 +153,11 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | TrainError::TooFewLabels
             | TrainError::UndatedBesideEvents
             | TrainError::Clock(_) => DATA,
-            TrainError::Spec(_) | TrainError::Encoder(_) | TrainError::TooManyClusters { .. } => {
-                USAGE
-            }
+            TrainError::Spec(_)
+            | TrainError::Encoder(_)
+            | TrainError::TooManyClusters { .. }
+            | TrainError::NoHorizon { .. }
+            | TrainError::LabelsNotEvaluated => USAGE,
             TrainError::Fit(_) | TrainError::Unreadable(_) => OTHER,
         });
     }

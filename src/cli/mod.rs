@@ -3,6 +3,7 @@
 mod cluster;
 mod demo;
 mod erase;
+mod evaluate;
 mod example;
 mod exit;
 mod features;
@@ -55,6 +56,8 @@ enum Command {
     Demo(demo::Demo),
     /// Learn a model version from a log
     Train(train::Train),
+    /// Hold every model against what happened after cut-offs of a log
+    Evaluate(evaluate::Evaluate),
     /// Score every customer of a log into a file
     Score(score::Score),
     /// Write the feature matrix, before transforms, to a file
@@ -100,6 +103,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Demo(command) => command.run(global),
         Command::Train(command) => command.run(global),
+        Command::Evaluate(command) => command.run(global),
         Command::Score(command) => command.run(global),
         Command::Features(command) => command.run(global),
         Command::Cluster(command) => command.run(global),

@@ -1,6 +1,8 @@
 //! Tables for people, and the same as JSON for programs.
 
+mod curves;
 mod diff;
+mod evaluation;
 mod heads;
 mod lineage;
 mod plots;
@@ -8,7 +10,9 @@ mod sheet;
 mod table;
 mod version;
 
+pub use curves::backtest_plots;
 pub use diff::VersionDiff;
+pub use evaluation::{Evaluated, evaluation_report};
 pub use heads::{purchases, replacements, trial_tables};
 pub use lineage::{gate, lineage};
 pub use plots::plots;

@@ -12,8 +12,8 @@ use plotters::style::text_anchor::{HPos, VPos};
 use std::iter::once;
 
 // Blue and vermilion of Okabe and Ito, which every kind of colour vision tells apart.
-const ACTUAL: RGBColor = RGBColor(0, 114, 178);
-const EXPECTED: RGBColor = RGBColor(213, 94, 0);
+pub(super) const ACTUAL: RGBColor = RGBColor(0, 114, 178);
+pub(super) const EXPECTED: RGBColor = RGBColor(213, 94, 0);
 const NOBODY: RGBColor = RGBColor(232, 232, 232);
 
 /// The plots by file name, as SVG text. What tracking has no numbers for has no plot. The same

@@ -151,6 +151,14 @@ impl Axis {
         Axis { range: 0.0..n * step, ticks, name, room: 100 }
     }
 
+    /// From nothing to all of it, which is 1 or 100.
+    pub fn shares(all: f64, name: String) -> Axis {
+        let decimals = usize::from(all < 10.0);
+        let ticks = (0..=5).map(|fifth| all * f64::from(fifth) / 5.0);
+        let ticks = ticks.map(|at| (at, grouped(at, decimals))).collect();
+        Axis { range: 0.0..all, ticks, name, room: 100 }
+    }
+
     pub fn categories(labels: Vec<String>, name: String) -> Axis {
         let n = labels.len();
         let stride = n.div_ceil(15).max(1);

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod customers;
+mod evaluate;
 mod from_store;
 mod gate;
 mod ingest;

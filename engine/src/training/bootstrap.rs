@@ -1,4 +1,4 @@
-//! How sure a difference between two models is: the bootstrap over customers.
+//! How sure a number, or a difference between two models, is: the bootstrap over customers.
 
 use crate::domain::Seed;
 use crate::matrix::quantile;
@@ -54,10 +54,77 @@ pub fn difference_interval(
     if values.len() < (replicates as usize).div_ceil(2) {
         return None;
     }
+    let (low, high) = percentiles(&mut values, level);
+    Some(Interval { estimate, low, high, level })
+}
+
+/// The quantiles between which this share of the values lies; sorts them.
+fn percentiles(values: &mut [f64], level: f64) -> (f64, f64) {
     values.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
-    let (low, high) = (quantile(&values, tail), quantile(&values, 1.0 - tail));
-    Some(Interval { estimate, low, high, level })
+    (quantile(values, tail), quantile(values, 1.0 - tail))
+}
+
+/// A number with what the bootstrap over customers says of it, in the unit of the number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Of the customers as they are.
+    pub estimate: f64,
+    /// The standard deviation over replicates; absent without a bootstrap, and where the number is
+    /// undefined for more than half of the replicates.
+    pub standard_error: Option<f64>,
+    /// The percentile interval of [`Resampled::LEVEL`]; absent likewise.
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// Many statistics of the same customers, of all as they are and of the same draws of them, so that
+/// any function of them has its interval, and a difference is paired.
+#[derive(Debug, Clone)]
+pub struct Resampled {
+    as_they_are: Vec<Option<f64>>,
+    replicates: Vec<Vec<Option<f64>>>,
+}
+
+impl Resampled {
+    /// The share of the replicates that an interval holds.
+    pub const LEVEL: f64 = 0.95;
+
+    /// Asks for the statistics of `n` customers. `statistics` is told how often each counts, `(n,)`,
+    /// and gives as many numbers each time; what is undefined is `None`. Each of the `replicates`
+    /// draws from a seed of its own, so that any number of threads gives the same bits.
+    pub fn of(
+        n: usize,
+        statistics: impl Fn(&[f64]) -> Vec<Option<f64>> + Sync,
+        seed: Seed,
+        replicates: u32,
+    ) -> Resampled {
+        let as_they_are = statistics(&vec![1.0; n]);
+        let drawn = |weights: &mut Vec<f64>, replicate| {
+            let mut rng = seed.derive("bootstrap", u64::from(replicate)).rng();
+            weights.fill(0.0);
+            (0..n).for_each(|_| weights[rng.gen_range(0..n as u64) as usize] += 1.0);
+            statistics(weights)
+        };
+        let replicates = (0..replicates).into_par_iter().map_init(|| vec![0.0; n], drawn);
+        Resampled { as_they_are, replicates: replicates.collect() }
+    }
+
+    /// A function of the statistics. `None` where it is undefined for the customers as they are.
+    pub fn estimate(&self, number: impl Fn(&[Option<f64>]) -> Option<f64>) -> Option<Estimate> {
+        let finite = |values: &Vec<Option<f64>>| number(values).filter(|value| value.is_finite());
+        let estimate = finite(&self.as_they_are)?;
+        let mut values: Vec<f64> = self.replicates.iter().filter_map(finite).collect();
+        if values.len() < 2 || values.len() < self.replicates.len().div_ceil(2) {
+            return Some(Estimate { estimate, standard_error: None, low: None, high: None });
+        }
+        let (low, high) = percentiles(&mut values, Resampled::LEVEL);
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+        let standard_error = Some((squares / (n - 1.0)).sqrt());
+        Some(Estimate { estimate, standard_error, low: Some(low), high: Some(high) })
+    }
 }
 
 #[cfg(test)]

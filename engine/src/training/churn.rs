@@ -2,7 +2,7 @@
 
 use super::evaluation::{ChurnMetrics, Trial};
 use super::settings::ChurnBy;
-use super::stage::{Cuts, Encoded};
+use super::stage::{Cuts, Encoded, Rival};
 use crate::domain::{Lifetime, Seed};
 use crate::models::churn::{BaseRate, ChurnModel, Platt, RecencyParams};
 use crate::models::linear::{Labelled, LogisticParams};
@@ -110,6 +110,20 @@ fn mean_and_error(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
     (mean, (squares / n / (n - 1.0).max(1.0)).sqrt())
+}
+
+/// Every family but the baselines as it would serve: fitted on `last`, with the calibration of its fit
+/// at c1 from c2.
+pub fn each(cuts: &Cuts, last: &Encoded, seed: Seed) -> Vec<Rival<ChurnHead>> {
+    let serve = |family| {
+        let calibration = Fitted::run(family, cuts, seed)?.calibration;
+        let (model, diagnostics) = fit(family, last, seed)?;
+        let (percentiles, replaced) = (Vec::new(), None);
+        Ok(ChurnHead { model, calibration, percentiles, diagnostics, replaced })
+    };
+    [Family::Blend, Family::Logistic, Family::Purchases]
+        .map(|family| (name(family), serve(family)))
+        .into()
 }
 
 /// The wanted family with the best Brier score at c2, the family that serves by its, and why they

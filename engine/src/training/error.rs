@@ -23,6 +23,13 @@ pub enum TrainError {
     UndatedBesideEvents,
     #[error("too few customers have a label to fit, calibrate and measure")]
     TooFewLabels,
+    #[error("the horizon of the cut-off {cutoff} ends at {until}, and so has no day")]
+    NoHorizon { cutoff: Day, until: Day },
+    #[error(
+        "`model.churn` is \"label\": what is evaluated at a cut-off is silence, and the ends of contracts \
+         are not"
+    )]
+    LabelsNotEvaluated,
     #[error(transparent)]
     Clock(#[from] ClockError),
     #[error(transparent)]

@@ -3,7 +3,7 @@
 use super::evaluation::{ChurnMetrics, PurchaseMetrics, Trial, ValueMetrics};
 use super::purchases::{self, Known};
 use super::settings::{ChurnBy, TrainingSettings};
-use super::stage::{Ask, Cuts, Encoded, Stage};
+use super::stage::{Ask, Cuts, Encoded, Rival, Stage};
 use super::tracking::PurchaseTracking;
 use super::{Clock, TrainError, blend, churn, value};
 use crate::domain::{AsOf, Day, History, Lifetime};
@@ -12,7 +12,7 @@ use crate::matrix::FeatureMatrix;
 use crate::models::FitError;
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
-use crate::version::{BlendHead, Bridge, ChurnIs, Forecast};
+use crate::version::{BlendHead, Bridge, ChurnHead, ChurnIs, Forecast, ValueHead};
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
 pub(super) struct Forecasted {
@@ -22,6 +22,15 @@ pub(super) struct Forecasted {
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub clock: Clock,
+    /// What might have served; without any where nobody asked.
+    pub rivals: Rivals,
+}
+
+/// Every family of a head, served or not, in the place of which it would answer.
+#[derive(Default)]
+pub(super) struct Rivals {
+    pub churn: Vec<Rival<ChurnHead>>,
+    pub value: Vec<Rival<ValueHead>>,
 }
 
 /// Fits, calibrates and measures the value and churn heads, then fits them again. `matrix` and
@@ -33,6 +42,21 @@ pub(super) fn forecast(
     settings: &TrainingSettings,
     plan: &Plan,
     as_of: AsOf,
+    progress: &dyn Fn(&str),
+) -> Result<Forecasted, TrainError> {
+    forecast_among(histories, matrix, lifetimes, settings, plan, as_of, false, progress)
+}
+
+/// The same, and where `with_rivals` says so also every family that might have served.
+#[expect(clippy::too_many_arguments, reason = "those of `forecast` and one more")]
+pub(super) fn forecast_among(
+    histories: &[History],
+    matrix: &FeatureMatrix,
+    lifetimes: &[Lifetime],
+    settings: &TrainingSettings,
+    plan: &Plan,
+    as_of: AsOf,
+    with_rivals: bool,
     progress: &dyn Fn(&str),
 ) -> Result<Forecasted, TrainError> {
     let first = start(histories, settings, as_of);
@@ -108,16 +132,24 @@ pub(super) fn forecast(
     };
     let served = served.ok().filter(|_| blends.iter().all(Option::is_some));
     let served_blend = served.as_ref().map(|fit| &fit.model);
-    let (value, value_trials) = value::head(
-        &Cuts::new(&stages, &first_encoder, &first_ask, &blends),
-        &Encoded::new(last, &encoder, &ask).blended(served_blend, window_days),
-        settings.heads.value,
-        window_days,
-        settings.seed,
-    );
+    let value_cuts = Cuts::new(&stages, &first_encoder, &first_ask, &blends);
+    let value_last = Encoded::new(last, &encoder, &ask).blended(served_blend, window_days);
+    let churn_cuts = Cuts::new(&not_lost, &first_encoder, &first_ask, &blends);
+    let churn_last =
+        Encoded::new(&last_not_lost, &encoder, &ask).blended(served_blend, window_days);
+    let rivals = if with_rivals {
+        Rivals {
+            churn: churn::each(&churn_cuts, &churn_last, settings.seed),
+            value: value::each(&value_cuts, &value_last, window_days, settings.seed),
+        }
+    } else {
+        Rivals::default()
+    };
+    let (value, value_trials) =
+        value::head(&value_cuts, &value_last, settings.heads.value, window_days, settings.seed);
     let (churn, churn_trials) = churn::head(
-        &Cuts::new(&not_lost, &first_encoder, &first_ask, &blends),
-        &Encoded::new(&last_not_lost, &encoder, &ask).blended(served_blend, window_days),
+        &churn_cuts,
+        &churn_last,
         // The end of a contract is no matter of purchases.
         if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
         settings.seed,
@@ -125,7 +157,7 @@ pub(super) fn forecast(
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
     let serves = value.model == ValueModel::Blend || churn.model == ChurnModel::Blend;
-    let blend = served.filter(|_| serves).map(BlendHead::from);
+    let blend = served.filter(|_| serves || with_rivals).map(BlendHead::from);
     Ok(Forecasted {
         forecast: Forecast { encoder, bridge, purchases: head, blend, value, churn },
         purchases,
@@ -133,6 +165,7 @@ pub(super) fn forecast(
         churn: churn_trials,
         value: value_trials,
         clock,
+        rivals,
     })
 }
 

@@ -4,6 +4,7 @@
 //! with the calibration kept, and segment everybody at the as-of. No label window reaches into the
 //! next stage.
 
+mod backtest;
 mod blend;
 mod bootstrap;
 mod churn;
@@ -25,7 +26,11 @@ mod tracking;
 mod train;
 mod value;
 
-pub use bootstrap::Interval;
+pub use backtest::{
+    Answers, Backtest, Bounds, CHURN_BASELINE, Curves, Decile, Metric, ModelScores, SERVED,
+    Scorecard, Section, VALUE_BASELINE, Who, backtest,
+};
+pub use bootstrap::{Estimate, Interval, Resampled};
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};
 pub use error::TrainError;
 pub use evaluation::{
@@ -34,7 +39,11 @@ pub use evaluation::{
 pub use gate::{Comparison, GateParams, Outcome, Outcomes, Rival, Verdict, compare};
 pub use identity::check as check_comparable;
 pub use judge::{judge, judge_fitted_on};
-pub use metrics::{auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio};
+pub use metrics::{
+    Bin, N_BINS, Ranking, auc, brier, decile_mape, ece, interval_score, log_loss,
+    mean_absolute_error, normalised_gini, root_mean_squared_error, spearman, top_decile_capture,
+    total_ratio,
+};
 pub use population::{Population, Sampler};
 pub use roll::Customers;
 pub use settings::{ChurnBy, HeadSettings, TrainingSettings, ValueBy};

@@ -5,6 +5,7 @@ use super::evaluation::{PurchaseMetrics, Trial};
 use super::settings::HeadSettings;
 use super::stage::Stage;
 use super::tracking::{Days, PurchaseTracking};
+use super::value::INTERVAL_LEVEL;
 use crate::domain::{AsOf, Day, Draws, History, Lifetime, Seed};
 use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::btyd::{
@@ -22,8 +23,7 @@ const LEAST_CUSTOMERS: usize = 30;
 /// customer is looked at.
 const MOST_CUSTOMERS: usize = 1_000_000;
 
-/// The share of customers that intervals of draws are meant to hold, and how they are measured.
-const INTERVAL_LEVEL: f64 = 0.8;
+/// How intervals of draws are measured.
 const N_DRAWS: usize = 200;
 const ASKED_FOR_INTERVALS: usize = 1_000;
 
@@ -234,17 +234,34 @@ impl Fitted {
 fn coverage(head: &PurchaseHead, stage: &Stage, known: &Known<'_>) -> f64 {
     let step = stage.n_customers().div_ceil(ASKED_FOR_INTERVALS).max(1);
     let asked: Vec<usize> = (0..stage.n_customers()).step_by(step).collect();
-    let tail = 0.5 * (1.0 - INTERVAL_LEVEL);
     let held = |&&row: &&usize| {
         let mut draws = Draws::new(known.seed.derive("spend interval", row as u64));
         let (raw, lifetime) = (stage.raw.row(row), &stage.lifetimes[row]);
         let (as_of, days) = (stage.cutoff, known.window_days);
-        let mut spends = head.draw_spends(raw, lifetime, as_of, days, N_DRAWS, &mut draws);
-        spends.sort_unstable_by(f64::total_cmp);
-        let spend = stage.spend[row];
-        quantile(&spends, tail) <= spend && spend <= quantile(&spends, 1.0 - tail)
+        let (low, high) = spend_interval(head, raw, lifetime, as_of, days, &mut draws);
+        (low..=high).contains(&stage.spend[row])
     };
     asked.par_iter().filter(held).count() as f64 / asked.len().max(1) as f64
+}
+
+/// The interval of a customer's spend in the days after a cut-off, by draws.
+pub fn spend_interval(
+    head: &PurchaseHead,
+    raw: &[f64],
+    lifetime: &Lifetime,
+    as_of: Day,
+    days: u32,
+    draws: &mut Draws,
+) -> (f64, f64) {
+    let mut spends = head.draw_spends(raw, lifetime, as_of, days, N_DRAWS, draws);
+    spends.sort_unstable_by(f64::total_cmp);
+    let tail = 0.5 * (1.0 - INTERVAL_LEVEL);
+    (quantile(&spends, tail), quantile(&spends, 1.0 - tail))
+}
+
+/// The most likely model of a family, with spend, and without covariates and seasons.
+pub fn plain(family: PurchaseFamily, lifetimes: &[Lifetime]) -> Result<PurchaseHead, FitError> {
+    fit(family, lifetimes, &|lifetime| Purchases::from(lifetime))
 }
 
 /// What a head says of the window after a stage.

@@ -4,6 +4,7 @@ use super::purchases::outlooks;
 use crate::domain::{AsOf, Currency, Day, EventKind, History, Lifetime};
 use crate::features::{Encoder, FeatureTable, Plan, lifetime_or_none};
 use crate::matrix::FeatureMatrix;
+use crate::models::FitError;
 use crate::models::blend::{Blend, Blended};
 use crate::version::{ChurnIs, Eligibility, Outlook, PurchaseHead};
 use ndarray::Array2;
@@ -205,9 +206,12 @@ impl<'a> Cuts<'a> {
     }
 }
 
+/// A family's name, and its head `H` or why there is none.
+pub type Rival<H> = (&'static str, Result<H, FitError>);
+
 /// Days after `cutoff` up to `until` with a purchase. That of the cut-off is not among them, since
 /// all of it is before.
-fn purchase_days(history: &History, cutoff: AsOf, until: AsOf) -> u32 {
+pub(super) fn purchase_days(history: &History, cutoff: AsOf, until: AsOf) -> u32 {
     let seen = history.until(cutoff).len();
     let mut last = None;
     let mut n_days = 0;

@@ -97,7 +97,7 @@ pub fn train(
         );
     }
 
-    let Forecasted { mut forecast, purchases, tracking, churn, value, clock } =
+    let Forecasted { mut forecast, purchases, tracking, churn, value, clock, .. } =
         forecast(histories, &matrix, &lifetimes, settings, &plan, as_of, progress)?;
     if is_undated(histories, settings) {
         notes.push(

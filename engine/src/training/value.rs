@@ -2,7 +2,7 @@
 
 use super::evaluation::{Trial, ValueMetrics};
 use super::settings::ValueBy;
-use super::stage::{AllBlended, Cuts, Encoded};
+use super::stage::{AllBlended, Cuts, Encoded, Rival};
 use super::{bootstrap::difference_interval, metrics::normalised_gini};
 use crate::domain::Seed;
 use crate::models::linear::Labelled;
@@ -12,7 +12,7 @@ use crate::version::{Replaced, ValueHead};
 use ndarray::Array1;
 
 /// The share of customers that the interval is meant to hold.
-const INTERVAL_LEVEL: f64 = super::blend::INTERVAL_LEVEL;
+pub(super) const INTERVAL_LEVEL: f64 = super::blend::INTERVAL_LEVEL;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -94,6 +94,21 @@ pub fn head(
         Trial::of(name(candidate), candidate == family, outcome)
     };
     (head, tried.into_iter().map(trial).collect())
+}
+
+/// Every family but the baseline as it would serve: fitted on `last`, with the scale and the interval of
+/// its fit at c1 from c2.
+pub fn each(cuts: &Cuts, last: &Encoded, window_days: u32, seed: Seed) -> Vec<Rival<ValueHead>> {
+    let naive_rate = NaiveRate { window_days };
+    let serve = |family| {
+        let (first, diagnostics) = fit(family, &cuts.c1, &naive_rate, seed)?;
+        let Fitted { scale, interval, .. } = Fitted::of(&first, diagnostics, cuts);
+        let (model, diagnostics) = fit(family, last, &naive_rate, seed)?;
+        Ok(ValueHead { model, scale, interval, diagnostics, replaced: None })
+    };
+    [Family::Blend, Family::Hurdle, Family::Purchases]
+        .map(|family| (name(family), serve(family)))
+        .into()
 }
 
 /// The family with the largest normalised Gini at c2; the first where none has one.

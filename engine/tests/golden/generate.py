@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy
 import sklearn
+from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, LogisticRegression
@@ -63,6 +64,7 @@ def write(name, content):
 # --- metrics.json -------------------------------------------------------------------------------
 
 LOG_LOSS_CLIP = 1e-4
+INTERVAL_LEVEL = 0.8
 
 
 def tie_means(values, keys):
@@ -88,7 +90,64 @@ def ece(outcome, probability):
     return sum(gaps) / len(outcome)
 
 
-def metric_case(name, n, seed, decimals, constant=False):
+def interval_score(actual, low, high, level):
+    alpha = 1 - level
+    below, above = np.maximum(low - actual, 0), np.maximum(actual - high, 0)
+    return (high - low + 2 / alpha * (below + above)).mean()
+
+
+# The definitions of the reference table that models are compared with (its bench_reference.py, word
+# for word). They break ties by the order of rows.
+
+
+def reference_gini(y, p):
+    o = np.argsort(-p, kind="stable")
+    c = np.cumsum(y[o]) / y.sum()
+    return c.mean() - (len(y) + 1) / 2 / len(y)
+
+
+def reference_top_decile(y, p):
+    k = len(y) // 10
+    return y[np.argsort(-p, kind="stable")[:k]].sum() / y.sum()
+
+
+def reference_decile_mape(y, p):
+    o = np.array_split(np.argsort(p, kind="stable"), 10)
+    a = np.array([y[i].mean() for i in o])
+    b = np.array([p[i].mean() for i in o])
+    k = a > 0
+    return np.mean(np.abs(a - b)[k] / a[k])
+
+
+def reference_ece(c, p):
+    o = np.array_split(np.argsort(p, kind="stable"), 10)
+    return sum(len(i) * abs(c[i].mean() - p[i].mean()) for i in o) / len(c)
+
+
+def evened(metric, actual, predicted):
+    """The reference metric with every row of a tie counting with the tie's mean."""
+    return metric(tie_means(actual, predicted), predicted)
+
+
+def untied_case(name, n, seed):
+    """Where no prediction is tied the reference's numbers are ours, as they are."""
+    case = metric_case(name, n, seed, 2, spread=True)
+    spend, value = case["spend"], case["value"]
+    outcome, probability = case["outcome"], case["probability"]
+    assert len(set(value)) == n == len(set(probability))
+    reference = {
+        "ece": reference_ece(outcome, probability),
+        "normalised_gini": reference_gini(spend, value) / reference_gini(spend, spend),
+        "top_decile_capture": reference_top_decile(spend, value),
+        "decile_mape": reference_decile_mape(spend, value),
+    }
+    for key, number in reference.items():
+        assert abs(case["expected"][key] - number) < 1e-12, key
+    case["expected"].update(reference)
+    return case
+
+
+def metric_case(name, n, seed, decimals, constant=False, spread=False):
     """`decimals` sets how many predictions are tied; probabilities of exactly 0 and 1 occur."""
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=n)
@@ -99,6 +158,10 @@ def metric_case(name, n, seed, decimals, constant=False):
     value = np.round(np.exp(2 - 0.8 * latent + 0.4 * rng.normal(size=n)), max(decimals - 1, 0))
     if constant:
         probability, value = np.full(n, 0.35), np.full(n, 12.5)
+    if spread:
+        probability = np.round(0.02 + 0.9 * rng.permutation(n) / n, 6)
+        value = np.round(value + 0.0001 * rng.permutation(n), 4)
+    low, high = np.round(0.2 * value, 2), np.round(2 * value, 2)
     clipped = np.clip(probability, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
     return {
         "name": name,
@@ -106,6 +169,8 @@ def metric_case(name, n, seed, decimals, constant=False):
         "probability": probability,
         "spend": spend,
         "value": value,
+        "low": low,
+        "high": high,
         "expected": {
             "auc": roc_auc_score(outcome, probability),
             "brier": brier_score_loss(outcome, probability),
@@ -114,6 +179,13 @@ def metric_case(name, n, seed, decimals, constant=False):
             "normalised_gini": normalised_gini(spend, value),
             "total_ratio": value.sum() / spend.sum(),
             "mae": np.abs(spend - value).mean(),
+            "rmse": np.sqrt(((spend - value) ** 2).mean()),
+            # Undefined where all predictions are equal.
+            "spearman": np.nan if constant else spearmanr(spend, value)[0],
+            "top_decile_capture": evened(reference_top_decile, spend, value),
+            "decile_mape": evened(reference_decile_mape, spend, value),
+            "interval_score": interval_score(spend, low, high, INTERVAL_LEVEL),
+            "interval_coverage": ((low <= spend) & (spend <= high)).mean(),
         },
     }
 
@@ -124,12 +196,14 @@ def metrics():
         {
             "log_loss_clip": LOG_LOSS_CLIP,
             "ece_bins": 10,
+            "interval_level": INTERVAL_LEVEL,
             "cases": [
                 metric_case("many ties", 40, 11, 1),
                 metric_case("some ties", 97, 12, 2),
                 metric_case("few ties", 300, 13, 4),
                 metric_case("bins of unequal size", 203, 14, 3),
                 metric_case("all predictions equal", 75, 15, 2, constant=True),
+                untied_case("no ties, as the reference table has it", 241, 16),
             ],
         },
     )

@@ -7,7 +7,8 @@ use habitus_engine::matrix::ScaledMatrix;
 use habitus_engine::models::Estimator;
 use habitus_engine::models::linear::{ElasticNetParams, Labelled, LogisticParams};
 use habitus_engine::training::{
-    auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
+    auc, brier, decile_mape, ece, interval_score, log_loss, mean_absolute_error, normalised_gini,
+    root_mean_squared_error, spearman, top_decile_capture, total_ratio,
 };
 use ndarray::{Array1, Array2};
 use serde::Deserialize;
@@ -45,6 +46,11 @@ fn metrics_agree() {
             get::<Vec<u8>>(case, "outcome").into_iter().map(|outcome| outcome == 1).collect();
         let probabilities: Vec<f64> = get(case, "probability");
         let (spend, value): (Vec<f64>, Vec<f64>) = (get(case, "spend"), get(case, "value"));
+        let (low, high): (Vec<f64>, Vec<f64>) = (get(case, "low"), get(case, "high"));
+        let level: f64 = get(&file, "interval_level");
+        let mean =
+            |of: &dyn Fn(usize) -> f64| (0..spend.len()).map(of).sum::<f64>() / spend.len() as f64;
+        let holds = |row: usize| f64::from((low[row]..=high[row]).contains(&spend[row]));
         for (name, got) in [
             ("auc", auc(&outcomes, &probabilities)),
             ("brier", Some(brier(&outcomes, &probabilities))),
@@ -53,8 +59,20 @@ fn metrics_agree() {
             ("normalised_gini", normalised_gini(&spend, &value)),
             ("total_ratio", total_ratio(&spend, &value)),
             ("mae", Some(mean_absolute_error(&spend, &value))),
+            ("rmse", Some(root_mean_squared_error(&spend, &value))),
+            ("spearman", spearman(&spend, &value)),
+            ("top_decile_capture", top_decile_capture(&spend, &value)),
+            ("decile_mape", decile_mape(&spend, &value)),
+            (
+                "interval_score",
+                Some(mean(&|row| interval_score(spend[row], low[row], high[row], level))),
+            ),
+            ("interval_coverage", Some(mean(&holds))),
         ] {
-            near(got.unwrap(), get(&case["expected"], name), 1e-12, name);
+            match (got, get::<Option<f64>>(&case["expected"], name)) {
+                (Some(got), Some(want)) => near(got, want, 1e-12, name),
+                (got, want) => assert_eq!(got, want, "{name}"),
+            }
         }
     }
 }
@@ -64,6 +82,10 @@ fn metrics_of_one_outcome_are_undefined_not_invented() {
     assert_eq!(auc(&[true, true], &[0.1, 0.9]), None);
     assert_eq!(normalised_gini(&[0.0, 0.0], &[1.0, 2.0]), None);
     assert_eq!(total_ratio(&[0.0], &[1.0]), None);
+    assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), None);
+    assert_eq!(decile_mape(&[0.0; 20], &[1.0; 20]), None);
+    assert_eq!(top_decile_capture(&[0.0; 20], &[1.0; 20]), None);
+    assert_eq!(top_decile_capture(&[1.0; 9], &[1.0; 9]), None);
 }
 
 #[test]

@@ -34,6 +34,18 @@ pub enum PurchaseFamily {
 }
 
 impl PurchaseFamily {
+    /// All of them.
+    pub const ALL: [PurchaseFamily; 8] = [
+        PurchaseFamily::Nbd,
+        PurchaseFamily::BgNbd,
+        PurchaseFamily::MbgNbd,
+        PurchaseFamily::BgCnbd2,
+        PurchaseFamily::BgCnbd3,
+        PurchaseFamily::MbgCnbd2,
+        PurchaseFamily::MbgCnbd3,
+        PurchaseFamily::ParetoNbd,
+    ];
+
     /// Whether customers who bought once count as alive for ever, by construction.
     pub fn keeps_first_timers(self) -> bool {
         matches!(self, PurchaseFamily::BgNbd | PurchaseFamily::BgCnbd2 | PurchaseFamily::BgCnbd3)

@@ -21,6 +21,12 @@ impl Recency {
         self.logistic.probability(&[column(lifetime) - self.center])
     }
 
+    /// P(no purchase within so many windows), by the silence in units of the time asked about: who was
+    /// silent for half of it is taken to be as likely to stay away, however long it is.
+    pub fn probability_within(&self, lifetime: &Lifetime, windows: f64) -> f64 {
+        self.logistic.probability(&[column(lifetime) - libm::log(windows) - self.center])
+    }
+
     /// How far the lifetime moves the log-odds away from the average training customer's.
     pub fn contribution(&self, lifetime: &Lifetime) -> f64 {
         self.logistic

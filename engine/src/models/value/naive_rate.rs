@@ -15,10 +15,14 @@ pub struct NaiveRate {
 }
 
 impl NaiveRate {
+    /// Expected days with a purchase within the window.
+    pub fn purchases(&self, lifetime: &Lifetime) -> f64 {
+        let age = f64::from(lifetime.age_days.max(LEAST_AGE_DAYS));
+        f64::from(lifetime.frequency) / age * f64::from(self.window_days)
+    }
+
     /// Expected spend within the window, in major currency units.
     pub fn predict(&self, lifetime: &Lifetime) -> f64 {
-        let age = f64::from(lifetime.age_days.max(LEAST_AGE_DAYS));
-        let purchases = f64::from(lifetime.frequency) / age * f64::from(self.window_days);
-        purchases * lifetime.mean_spend()
+        self.purchases(lifetime) * lifetime.mean_spend()
     }
 }
