@@ -97,6 +97,8 @@ fn value_head(answer: &Answer<ValueAnswer>, version: &ModelVersion) -> pb::Value
         interval_level: version.forecast.value.interval.level,
         currency_code: version.rules.currency.code.clone(),
         expected_purchases: given.and_then(|value| value.expected_purchases),
+        purchases_low: given.and_then(|value| value.purchases_low),
+        purchases_high: given.and_then(|value| value.purchases_high),
     }
 }
 

@@ -114,8 +114,12 @@ pub struct ValueAnswer {
     /// the version.
     pub ltv_low: f64,
     pub ltv_high: f64,
-    /// Expected days with a purchase, by the model of purchases; absent where there is none.
+    /// Expected days with a purchase, by the blend where that tells value, else by the model of
+    /// purchases; absent where there is neither.
     pub expected_purchases: Option<f64>,
+    /// The interval around it, of the same level as that of spend; absent without the blend.
+    pub purchases_low: Option<f64>,
+    pub purchases_high: Option<f64>,
 }
 
 /// How likely a customer is to buy nothing within the horizon.

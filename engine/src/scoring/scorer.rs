@@ -5,7 +5,7 @@ use crate::domain::{
     ValueAnswer,
 };
 use crate::features::{Encoder, Plan, SpecError, lifetime_or_none};
-use crate::models::blend::NAMES;
+use crate::models::blend::{Look, NAMES};
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{SegmentModel, Segmenter};
@@ -93,7 +93,8 @@ impl Scorer {
         forecast.encoder.encode(&raw, &mut encoded);
         let days = forecast.bridge.horizon_days;
         let facts = Facts { raw: &raw, encoded: &encoded, lifetime: &life, as_of: as_of.day };
-        let expected = forecast.within(&facts, version.churn_is, days);
+        let look = forecast.look(&facts, days);
+        let expected = forecast.seen(&facts, look.as_ref(), version.churn_is, days);
         answer(
             Answer::Given(self.segment(&raw, &life)),
             // Of somebody who never did anything there is no spend to go by.
@@ -105,7 +106,7 @@ impl Scorer {
             if version.churn_is.has_ended(history, as_of) {
                 Answer::Abstained(Abstention::AlreadyLost)
             } else {
-                self.churn(&raw, &encoded, &life, &expected)
+                self.churn(&facts, look.as_ref(), &expected)
             },
         )
     }
@@ -132,17 +133,18 @@ impl Scorer {
             ltv_low: expected.spend_low,
             ltv_high: expected.spend_high,
             expected_purchases: expected.outlook.map(|outlook| outlook.expected_purchases),
+            purchases_low: expected.purchases_interval.map(|(low, _)| low),
+            purchases_high: expected.purchases_interval.map(|(_, high)| high),
         }
     }
 
     fn churn(
         &self,
-        raw: &[f64],
-        encoded: &[f64],
-        life: &Lifetime,
+        facts: &Facts<'_>,
+        look: Option<&Look>,
         expected: &Expected,
     ) -> Answer<ChurnAnswer> {
-        if self.version.eligibility.is_lost(life) {
+        if self.version.eligibility.is_lost(facts.lifetime) {
             return Answer::Abstained(Abstention::AlreadyLost);
         }
         let forecast = &self.version.forecast;
@@ -151,17 +153,18 @@ impl Scorer {
             probability: expected.churn,
             percentile: forecast.churn.percentile(expected.churn),
             p_alive: expected.outlook.map(|outlook| outlook.p_alive),
-            reasons: self.reasons(raw, encoded, life),
+            reasons: self.reasons(facts, look),
         })
     }
 
     /// The largest contributions to the log-odds, standardized features being 0 for the average
     /// training customer.
-    fn reasons(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Vec<Reason> {
+    fn reasons(&self, facts: &Facts<'_>, look: Option<&Look>) -> Vec<Reason> {
+        let Facts { raw, encoded, lifetime: life, .. } = *facts;
         let forecast = &self.version.forecast;
         let slope = forecast.churn.calibration.slope;
         let mut reasons: Vec<Reason> = match &forecast.churn.model {
-            ChurnModel::Blend => self.blend_reasons(raw, encoded, life),
+            ChurnModel::Blend => self.blend_reasons(raw, look),
             ChurnModel::Logistic(model) => forecast
                 .encoder
                 .columns
@@ -188,11 +191,12 @@ impl Scorer {
     }
 
     /// Of the blend: its own inputs by their names, further ones by their features'.
-    fn blend_reasons(&self, raw: &[f64], encoded: &[f64], life: &Lifetime) -> Vec<Reason> {
+    fn blend_reasons(&self, raw: &[f64], look: Option<&Look>) -> Vec<Reason> {
         let forecast = &self.version.forecast;
-        let Some(BlendHead { model, .. }) = &forecast.blend else { return Vec::new() };
-        let days = forecast.bridge.horizon_days;
-        let contributions = model.contributions(life, encoded, days).into_iter().take(N_REASONS);
+        let Some((BlendHead { model, .. }, look)) = forecast.blend.as_ref().zip(look) else {
+            return Vec::new();
+        };
+        let contributions = model.contributions(look).into_iter().take(N_REASONS);
         contributions
             .map(|(place, value, log_odds)| match NAMES.get(place) {
                 Some(name) => Reason { feature: (*name).to_owned(), value, log_odds },

@@ -89,7 +89,7 @@ impl Cut {
         let blend = Blend { experts: self.experts.clone(), ..blend.clone() };
         let part = |row: usize| {
             let encoded = self.encoded.row(row).to_vec();
-            blend.parts(&self.stage.lifetimes[row], &encoded, self.days)
+            blend.parts(&blend.look(&self.stage.lifetimes[row], &encoded, self.days))
         };
         (0..self.n_customers()).into_par_iter().map(part).collect()
     }

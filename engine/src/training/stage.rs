@@ -164,7 +164,8 @@ impl<'a> Encoded<'a> {
         let all = |blend: &Blend| {
             let answer = |row: usize| {
                 let encoded = self.rows.row(row).to_vec();
-                let answer = blend.answer(&self.stage.lifetimes[row], &encoded, days);
+                let look = blend.look(&self.stage.lifetimes[row], &encoded, days);
+                let answer = blend.answer(&look);
                 (answer, blend.spend_interval(&answer))
             };
             let (answers, intervals) =

@@ -37,9 +37,7 @@ pub fn head(
     let naive_rate = NaiveRate { window_days };
     let fit = |family, data: &Encoded| fit(family, data, &naive_rate, seed);
     let run = |family| -> Result<Fitted, FitError> {
-        // A blend is fitted anew at each cut-off.
-        let first = if family == Family::Blend { &cuts.c2 } else { &cuts.c1 };
-        let (model, diagnostics) = fit(family, first)?;
+        let (model, diagnostics) = fit(family, first_of(family, cuts))?;
         Ok(Fitted::of(&model, diagnostics, cuts))
     };
     let wanted: &[Family] = match by {
@@ -101,7 +99,7 @@ pub fn head(
 pub fn each(cuts: &Cuts, last: &Encoded, window_days: u32, seed: Seed) -> Vec<Rival<ValueHead>> {
     let naive_rate = NaiveRate { window_days };
     let serve = |family| {
-        let (first, diagnostics) = fit(family, &cuts.c1, &naive_rate, seed)?;
+        let (first, diagnostics) = fit(family, first_of(family, cuts), &naive_rate, seed)?;
         let Fitted { scale, interval, .. } = Fitted::of(&first, diagnostics, cuts);
         let (model, diagnostics) = fit(family, last, &naive_rate, seed)?;
         Ok(ValueHead { model, scale, interval, diagnostics, replaced: None })
@@ -220,6 +218,11 @@ impl Fitted {
             interval,
         }
     }
+}
+
+/// Where a family is first fitted. A blend is fitted anew at each cut-off.
+fn first_of<'c, 'a>(family: Family, cuts: &'c Cuts<'a>) -> &'c Encoded<'a> {
+    if family == Family::Blend { &cuts.c2 } else { &cuts.c1 }
 }
 
 fn fit(

@@ -5,7 +5,7 @@ use super::ChurnIs;
 use crate::domain::{Day, Draws, Lifetime};
 use crate::features::Encoder;
 use crate::matrix::quantile;
-use crate::models::blend::Blend;
+use crate::models::blend::{Blend, Look};
 use crate::models::btyd::{
     CovariateEvidence, CovariateModel, Evidence, GammaGamma, Prospects, PurchaseModel, Purchases,
     Season,
@@ -129,6 +129,8 @@ pub struct Expected {
     pub churn: f64,
     /// Absent where the version has no model of purchases.
     pub outlook: Option<Outlook>,
+    /// Of days with a purchase; absent unless the blend tells value.
+    pub purchases_interval: Option<(f64, f64)>,
 }
 
 /// The value head.
@@ -185,13 +187,32 @@ impl Forecast {
     /// the ratio of its expected purchases, and the probability of no purchase by that of its
     /// cumulated hazards. Without the model, and for contracts, hazards and rates are constant.
     pub fn within(&self, facts: &Facts<'_>, churn_is: ChurnIs, days: u32) -> Expected {
+        self.seen(facts, self.look(facts, days).as_ref(), churn_is, days)
+    }
+
+    /// What the blend sees of a customer, where a head is told by it.
+    pub fn look(&self, facts: &Facts<'_>, days: u32) -> Option<Look> {
+        let by_blend =
+            self.value.model == ValueModel::Blend || self.churn.model == ChurnModel::Blend;
+        let blend = self.blend.as_ref().filter(|_| by_blend)?;
+        Some(blend.model.look(facts.lifetime, facts.encoded, days))
+    }
+
+    /// As [`Forecast::within`], where the blend has looked already.
+    pub fn seen(
+        &self,
+        facts: &Facts<'_>,
+        look: Option<&Look>,
+        churn_is: ChurnIs,
+        days: u32,
+    ) -> Expected {
         let by_blend =
             (self.value.model == ValueModel::Blend, self.churn.model == ChurnModel::Blend);
-        let Some(blend) = self.blend.as_ref().filter(|_| by_blend != (false, false)) else {
+        let Some((blend, look)) = self.blend.as_ref().zip(look) else {
             return self.by_window(facts, churn_is, days);
         };
         // The blend was learned from windows of any length, and is asked about the days themselves.
-        let answer = blend.model.answer(facts.lifetime, facts.encoded, days);
+        let answer = blend.model.answer(look);
         let (low, high) = blend.model.spend_interval(&answer);
         let outlook = Outlook {
             p_alive: answer.p_alive,
@@ -205,6 +226,7 @@ impl Forecast {
             spend_high: high,
             churn: answer.p_no_purchase,
             outlook: Some(outlook),
+            purchases_interval: Some(blend.model.purchases_interval(&answer)),
         };
         match by_blend {
             (true, true) => blended,
@@ -226,7 +248,15 @@ impl Forecast {
         let (low, high) = self.value.interval.bounds(spend);
         let windows = self.bridge.windows(days);
         if days == self.bridge.window_days {
-            return Expected { spend, spend_low: low, spend_high: high, churn, outlook: window };
+            let purchases_interval = None;
+            return Expected {
+                spend,
+                spend_low: low,
+                spend_high: high,
+                churn,
+                outlook: window,
+                purchases_interval,
+            };
         }
         let then = outlook(days);
         let (purchases, hazard) = match (&self.purchases, &window, &then) {
@@ -247,6 +277,7 @@ impl Forecast {
             spend_high: high * purchases,
             churn: libm::pow(churn, hazard),
             outlook: then,
+            purchases_interval: None,
         }
     }
 }

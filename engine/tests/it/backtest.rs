@@ -103,7 +103,7 @@ fn every_model_has_a_row_and_whom_heads_do_not_answer_about_is_asked_about_too()
         "mbg_cnbd_3",
         "pareto_nbd",
     ];
-    let heads = ["naive_rate", "recency", "logistic", "purchases", "hurdle"];
+    let heads = ["naive_rate", "recency", "blend", "logistic", "purchases", "hurdle"];
     assert_eq!(names, [&heads[..], &families[..], &[SERVED]].concat());
     let n = found.customers.len();
     for answers in &found.models {

@@ -7,6 +7,7 @@
 )]
 
 mod backtest;
+mod blend;
 mod btyd;
 mod clustering;
 mod features;

@@ -24,14 +24,16 @@ pub struct Row {
     pub ltv_low: f64,
     pub ltv_high: f64,
     pub expected_purchases: f64,
+    pub purchases_low: f64,
+    pub purchases_high: f64,
     pub p_alive: f64,
 }
 
 const STATUSES: [&str; 5] = ["OK", "NO_HISTORY", "TOO_NEW", "ALREADY_LOST", "OPTED_OUT"];
 const NO_CLUSTER: u32 = u32::MAX;
 const NO_FLAG: u8 = 2;
-/// Statuses, tier, bands and noise; cluster; eight numbers.
-const N_BYTES: usize = HEAD_BYTES + 8 * 8;
+/// Statuses, tier, bands and noise; cluster; ten numbers.
+const N_BYTES: usize = HEAD_BYTES + 10 * 8;
 const HEAD_BYTES: usize = 8 + 4;
 
 impl Row {
@@ -62,6 +64,8 @@ impl Row {
             ltv_low: number(value.map(|value| value.ltv_low)),
             ltv_high: number(value.map(|value| value.ltv_high)),
             expected_purchases: number(value.and_then(|value| value.expected_purchases)),
+            purchases_low: number(value.and_then(|value| value.purchases_low)),
+            purchases_high: number(value.and_then(|value| value.purchases_high)),
             p_alive: number(churn.and_then(|churn| churn.p_alive)),
         }
     }
@@ -115,6 +119,8 @@ impl Row {
             self.ltv_low,
             self.ltv_high,
             self.expected_purchases,
+            self.purchases_low,
+            self.purchases_high,
             self.p_alive,
         ] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -149,7 +155,9 @@ impl Row {
             ltv_low: number(4),
             ltv_high: number(5),
             expected_purchases: number(6),
-            p_alive: number(7),
+            purchases_low: number(7),
+            purchases_high: number(8),
+            p_alive: number(9),
         })
     }
 }
@@ -184,6 +192,8 @@ mod tests {
             ltv_low: -0.0,
             ltv_high: 2.5,
             expected_purchases: 0.75,
+            purchases_low: 0.0,
+            purchases_high: 3.0,
             p_alive: 1e-300,
         };
         let back = Row::from_run(&row.clone().into_run()).unwrap();

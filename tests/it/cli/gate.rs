@@ -11,6 +11,8 @@ const DECEMBER: &str = "2021-12-26";
 
 /// Features that say nothing of what a customer will do.
 const USELESS: &str = "[heads]
+value = 'hurdle'
+churn = 'logistic'
 purchases = []
 [features]
 pack = 'none'

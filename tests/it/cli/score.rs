@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::path::Path;
 
 const COLUMNS: &str = "customer_id,segment_status,value_status,churn_status,segment_id,segment_name,\
-    segment_probability,segment_noise,tier,rfm,churn_probability,churn_percentile,expected_purchases,ltv,\
+    segment_probability,segment_noise,tier,rfm,churn_probability,churn_percentile,expected_purchases,\
+    purchases_low,purchases_high,ltv,\
     ltv_low,ltv_high,p_alive,horizon_days,as_of,model_version";
 
 fn score(out: &Path) -> Value {

@@ -28,6 +28,8 @@ fn same(row: &Value, prediction: &pb::Prediction) {
         ("ltv_low", value.ltv_low),
         ("ltv_high", value.ltv_high),
         ("expected_purchases", value.expected_purchases),
+        ("purchases_low", value.purchases_low),
+        ("purchases_high", value.purchases_high),
         ("p_alive", churn.p_alive),
     ] {
         assert_eq!(bits(&row[name]), answer.map(f64::to_bits), "{name} of {}", row["customer_id"]);

@@ -72,8 +72,12 @@ pub fn plain(lifetime: &Lifetime, views: &Views) -> [f64; N_INPUTS] {
 /// The same on scales that are straight: logarithms, and log-odds of probabilities. `least_spend` is
 /// what stands for smaller amounts, whose logarithms would be far from all others.
 pub fn inputs(lifetime: &Lifetime, views: &Views, days: u32, least_spend: f64) -> [f64; N_INPUTS] {
+    straight(plain(lifetime, views), days, least_spend)
+}
+
+/// What [`inputs`] makes of plain ones.
+pub fn straight(mut all: [f64; N_INPUTS], days: u32, least_spend: f64) -> [f64; N_INPUTS] {
     let window = f64::from(days.max(1));
-    let mut all = plain(lifetime, views);
     for (place, value) in all.iter_mut().enumerate() {
         *value = match place {
             // What was bought on the as-of itself is not infinitely recent.

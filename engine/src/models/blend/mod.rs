@@ -79,6 +79,19 @@ pub struct Blended {
     pub expected_spend: f64,
 }
 
+/// What is seen of one customer, before anything is said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    days: u32,
+    views: Views,
+    /// In units that people know.
+    plain: [f64; N_INPUTS],
+    /// The scaled inputs, `(N_INPUTS + extras,)`.
+    row: Vec<f64>,
+    /// Mean spend of a purchase day, in major currency units.
+    mean_spend: f64,
+}
+
 /// The parts of an answer before the level is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parts {
@@ -107,11 +120,22 @@ impl Parts {
 }
 
 impl Blend {
-    /// What is said of the `days` after the instant up to which this lifetime is. `encoded` is the
-    /// customer's row of features, from which the further inputs are taken.
-    pub fn answer(&self, lifetime: &Lifetime, encoded: &[f64], days: u32) -> Blended {
-        let parts = self.parts(lifetime, encoded, days);
-        let expected_purchases = (self.purchases_level * parts.purchases).min(f64::from(days));
+    /// Looks at a customer, to say something of the `days` after the instant up to which this lifetime
+    /// is. `encoded` is the customer's row of features, from which the further inputs are taken.
+    pub fn look(&self, lifetime: &Lifetime, encoded: &[f64], days: u32) -> Look {
+        let views = self.experts.views(lifetime, days);
+        let plain = inputs::plain(lifetime, &views);
+        let own = inputs::straight(plain, days, self.least_spend);
+        let extras = self.extras.iter().map(|&place| encoded[place]);
+        let all = own.into_iter().chain(extras);
+        let row = all.zip(&self.scales).map(|(value, scale)| scale.apply(value)).collect();
+        Look { days, views, plain, row, mean_spend: lifetime.mean_spend() }
+    }
+
+    /// What is said of a customer.
+    pub fn answer(&self, look: &Look) -> Blended {
+        let parts = self.parts(look);
+        let expected_purchases = (self.purchases_level * parts.purchases).min(f64::from(look.days));
         Blended {
             p_alive: parts.views.mbg_nbd.p_alive,
             p_no_purchase: sigmoid(parts.log_odds + self.silence_level),
@@ -152,50 +176,33 @@ impl Blend {
 
     /// What each input adds to the log-odds of no purchase, from the largest on: its place, its value in
     /// units that people know, and the addition. A further input has no such value here.
-    pub fn contributions(
-        &self,
-        lifetime: &Lifetime,
-        encoded: &[f64],
-        days: u32,
-    ) -> Vec<(usize, Option<f64>, f64)> {
-        let views = self.experts.views(lifetime, days);
-        let (plain, row) =
-            (inputs::plain(lifetime, &views), self.row(lifetime, &views, encoded, days));
-        let weighted = row.iter().zip(&self.silence.coefficients).enumerate();
+    pub fn contributions(&self, look: &Look) -> Vec<(usize, Option<f64>, f64)> {
+        let weighted = look.row.iter().zip(&self.silence.coefficients).enumerate();
+        let plain = |place: usize| look.plain.get(place).copied();
         let mut all: Vec<_> = weighted
-            .map(|(place, (value, weight))| (place, plain.get(place).copied(), weight * value))
+            .map(|(place, (value, weight))| (place, plain(place), weight * value))
             .collect();
         all.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()));
         all
     }
 
     /// The parts of an answer.
-    pub fn parts(&self, lifetime: &Lifetime, encoded: &[f64], days: u32) -> Parts {
-        let views = self.experts.views(lifetime, days);
-        let row = self.row(lifetime, &views, encoded, days);
-        let log_odds = self.silence.predict(&row);
-        let regressed = exp(self.purchases.predict(&row));
+    pub fn parts(&self, look: &Look) -> Parts {
+        let Look { views, row, mean_spend, .. } = look;
+        let log_odds = self.silence.predict(row);
+        let regressed = exp(self.purchases.predict(row));
         let mean = (regressed * (views.mbg_nbd.expected_purchases + LEAST_PURCHASES)).sqrt();
         let largest = |ln_spend: f64| exp(ln_spend.min(self.largest_basket));
+        let basket = views.spend.max(self.least_spend) * mean_spend.max(self.least_spend);
         Parts {
-            views,
+            views: *views,
             log_odds,
             purchases: mean,
             regressed_purchases: regressed,
-            spend: exp(self.spend.predict(&row)),
-            hurdle: sigmoid(-log_odds) * largest(self.basket.predict(&row)),
-            basket: (views.spend.max(self.least_spend)
-                * lifetime.mean_spend().max(self.least_spend))
-            .sqrt(),
+            spend: exp(self.spend.predict(row)),
+            hurdle: sigmoid(-log_odds) * largest(self.basket.predict(row)),
+            basket: basket.sqrt(),
         }
-    }
-
-    /// The scaled inputs of a customer.
-    fn row(&self, lifetime: &Lifetime, views: &Views, encoded: &[f64], days: u32) -> Vec<f64> {
-        let own = inputs(lifetime, views, days, self.least_spend);
-        let extras = self.extras.iter().map(|&place| encoded[place]);
-        let all = own.into_iter().chain(extras);
-        all.zip(&self.scales).map(|(value, scale)| scale.apply(value)).collect()
     }
 
     /// True for parts that fit each other and encoded rows of this width, and numbers by which every

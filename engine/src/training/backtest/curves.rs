@@ -1,6 +1,6 @@
 //! What of a model can be drawn: calibration, gain, and prediction beside outcome.
 
-use super::{Answers, Backtest};
+use super::{Answers, Backtest, Bounds};
 use crate::training::metrics::{Bin, Ranking, numbers};
 use serde::Serialize;
 
@@ -15,6 +15,8 @@ pub struct Curves {
     pub calibration: Option<Vec<Decile>>,
     /// Expected spend likewise, in major currency units.
     pub spend: Option<Vec<Decile>>,
+    /// The share of each of these tenths whose spend its interval held; absent without intervals.
+    pub spend_coverage: Option<Vec<f64>>,
     /// The share of all spend that the customers with the largest predictions had: of the first 0 %,
     /// 1 % .. 100 % of them.
     pub gain: Option<Vec<f64>>,
@@ -32,17 +34,28 @@ impl Backtest {
     /// The curves of every model.
     pub fn curves(&self) -> Vec<Curves> {
         let silent = numbers(&self.silent());
-        let deciles = |actual: &[f64], predicted: &[f64]| {
+        let deciles = |actual: &[f64], predicted: &[f64]| -> Vec<Decile> {
             let weights = vec![1.0; actual.len()];
             let bins = Ranking::of(predicted).bins(actual, predicted, &weights);
             bins.iter().filter(|bin| bin.n > 0.0).map(Decile::of).collect()
         };
+        let coverage = |predicted: &[f64], bounds: &Bounds| {
+            let ends = bounds.low.iter().zip(&bounds.high);
+            let held = |(spend, (low, high)): (&f64, (&f64, &f64))| low <= spend && spend <= high;
+            let held: Vec<bool> = self.spend.iter().zip(ends).map(held).collect();
+            let tenths: Vec<Decile> = deciles(&numbers(&held), predicted);
+            tenths.into_iter().map(|tenth| tenth.mean_actual).collect()
+        };
         let of = |answers: &Answers| {
             let spend = answers.spend.as_ref();
+            let interval = answers.spend_interval.as_ref();
             Curves {
                 model: answers.model.clone(),
                 calibration: answers.silence.as_ref().map(|p| deciles(&silent, p)),
                 spend: spend.map(|predicted| deciles(&self.spend, predicted)),
+                spend_coverage: spend
+                    .zip(interval)
+                    .map(|(predicted, bounds)| coverage(predicted, bounds)),
                 gain: spend.and_then(|predicted| gain(&self.spend, predicted)),
             }
         };

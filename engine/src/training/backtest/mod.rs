@@ -325,7 +325,7 @@ impl Asked<'_> {
                     let by = Forecast { value, ..forecast.clone() };
                     let expected = self.expected(&by);
                     answers.take_value(&by, &expected);
-                    if by.value.model == ValueModel::Purchases {
+                    if matches!(by.value.model, ValueModel::Purchases | ValueModel::Blend) {
                         answers.take_purchases(&by, &expected);
                     }
                 }
@@ -358,6 +358,13 @@ impl Answers {
     fn take_purchases(&mut self, forecast: &Forecast, expected: &[Expected]) {
         let purchases = |said: &Expected| Some(said.outlook.as_ref()?.expected_purchases);
         self.purchases = expected.iter().map(purchases).collect();
+        if forecast.value.model == ValueModel::Blend {
+            let level = forecast.value.interval.level;
+            let bounds = expected.iter().map(|said| said.purchases_interval);
+            let (low, high) = bounds.map(Option::unwrap_or_default).unzip();
+            self.purchase_interval = Some(Bounds { level, low, high });
+            return;
+        }
         let family = forecast.purchases.as_ref().map(PurchaseHead::family);
         self.notes.extend(family.map(|family| format!("purchases by {family}")));
     }
