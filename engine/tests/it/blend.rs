@@ -157,7 +157,7 @@ fn a_blend_that_does_not_fit_its_version_is_refused() {
     let (log, now) = (shop(400, 25), as_of("2021-12-31"));
     let version = blended(&log, settings(Family::Kmeans, 3, 3), now);
     for spoil in [
-        |blend: &mut Blend| drop(blend.scales.pop()),
+        |blend: &mut Blend| blend.scales.truncate(1),
         |blend: &mut Blend| blend.extras.push(10_000),
         |blend: &mut Blend| blend.silence.coefficients[0] = f64::NAN,
         |blend: &mut Blend| blend.spend_level = 0.0,
