@@ -148,7 +148,7 @@ fn heads_line(evaluation: &Evaluation) -> String {
         clock.horizon_days,
         if evaluation.bridged {
             ", so answers are **bridged**: carried from the window to the horizon as the model of purchases \
-             says, or at constant hazard where there is none"
+             says, or at constant hazard where there is none; the blend is asked about the horizon itself"
         } else {
             ""
         },

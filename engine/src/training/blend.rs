@@ -5,7 +5,7 @@ use crate::domain::{AsOf, Day, EventKind, History, Zone};
 use crate::features::{Aggregate, Encoder, Feature, FeatureSpec};
 use crate::matrix::quantile;
 use crate::models::blend::{
-    Blend, Counts, Experts, N_INPUTS, Parts, Residuals, Scale, Views, inputs, log_odds,
+    Blend, Counts, Experts, Look, N_INPUTS, Parts, Residuals, Scale, Views, inputs, log_odds,
 };
 use crate::models::linear::{GlmParams, Linear, Link, Targets, sigmoid};
 use crate::models::{Diagnostics, Fit, FitError};
@@ -86,12 +86,17 @@ impl Cut {
 
     /// What a blend says of each customer here, asked with the experts of this cut-off.
     fn parts(&self, blend: &Blend) -> Vec<Parts> {
+        self.looks(blend).iter().map(|look| blend.parts(look)).collect()
+    }
+
+    /// What it sees of them.
+    fn looks(&self, blend: &Blend) -> Vec<Look> {
         let blend = Blend { experts: self.experts.clone(), ..blend.clone() };
-        let part = |row: usize| {
+        let look = |row: usize| {
             let encoded = self.encoded.row(row).to_vec();
-            blend.parts(&blend.look(&self.stage.lifetimes[row], &encoded, self.days))
+            blend.look(&self.stage.lifetimes[row], &encoded, self.days)
         };
-        (0..self.n_customers()).into_par_iter().map(part).collect()
+        (0..self.n_customers()).into_par_iter().map(look).collect()
     }
 }
 
@@ -113,6 +118,8 @@ pub fn fit(known: &Known<'_>) -> Result<Fit<Blend>, FitError> {
     let told: Vec<Vec<Parts>> = cuts.iter().map(|cut| cut.parts(&blend.model)).collect();
     let levels = level(&mut blend.model, &cuts, &told, &now);
     spread(&mut blend.model, &cuts, &told);
+    let looks = now.looks(&blend.model);
+    blend.model.see_typical(&looks);
     let days: Vec<String> = cuts.iter().map(|cut| cut.stage.cutoff.to_string()).collect();
     let window = cuts.first().map_or(0, |cut| cut.days);
     blend.diagnostics.notes.push(format!("learned from {window} days after {}", days.join(", ")));
@@ -200,6 +207,7 @@ fn regress(known: &Known<'_>, cuts: &[Cut], now: &Cut) -> Result<Fit<Blend>, Fit
         experts: now.experts.clone(),
         least_spend,
         extras: known.extras.to_vec(),
+        typical: vec![0.0; scales.len()],
         scales,
         silence: silence.model,
         silence_level: 0.0,
@@ -275,7 +283,8 @@ fn level(blend: &mut Blend, cuts: &[Cut], told: &[Vec<Parts>], now: &Cut) -> Str
     )
 }
 
-/// Learns how outcomes lie around what was expected at the cut-offs, each brought to its own total.
+/// Learns how outcomes lie around what was expected at the cut-offs, brought to what happened there in
+/// all.
 fn spread(blend: &mut Blend, cuts: &[Cut], told: &[Vec<Parts>]) {
     let (mut ln_ratios, mut pairs) = (Vec::new(), Vec::new());
     let actual_purchases: f64 =

@@ -100,6 +100,8 @@ fn made_up() -> pb::Prediction {
             interval_level: 0.8,
             currency_code: "USD".to_owned(),
             expected_purchases: Some(2.5),
+            purchases_low: None,
+            purchases_high: None,
         }),
         churn: Some(pb::ChurnHead {
             status: ok,

@@ -19,8 +19,8 @@ use super::linear::{Linear, sigmoid};
 use crate::domain::Lifetime;
 use serde::{Deserialize, Serialize};
 
-/// Outcomes drift between windows, which the spread of earlier ones does not show: the tails of spend
-/// are asked for so much further out.
+/// Outcomes drift between windows, which the spread of earlier ones does not show: the tails are asked
+/// for so much further out.
 const FURTHER_OUT: f64 = 0.8;
 
 /// Keeps a customer of whom nothing is expected from being a logarithm of 0.
@@ -37,6 +37,8 @@ pub struct Blend {
     pub extras: Vec<usize>,
     /// Of each input, `(N_INPUTS + extras,)`.
     pub scales: Vec<Scale>,
+    /// The mean of each scaled input over the customers at the as-of, which reasons are told beside.
+    pub typical: Vec<f64>,
     /// Log-odds of no purchase, before the level.
     pub silence: Linear,
     /// What the level adds to the log-odds.
@@ -147,7 +149,7 @@ impl Blend {
     /// The interval of spend around an answer, in major currency units.
     pub fn spend_interval(&self, answer: &Blended) -> (f64, f64) {
         let buys = (1.0 - answer.p_no_purchase).max(1e-9);
-        let (low, high) = self.tails(answer, FURTHER_OUT);
+        let (low, high) = self.tails(answer);
         let at = |u: Option<f64>| {
             let spend = u.map_or(0.0, |u| self.residuals.at(u) * answer.expected_spend / buys);
             if spend.is_finite() { spend } else { 0.0 }
@@ -158,7 +160,7 @@ impl Blend {
 
     /// The interval of days with a purchase.
     pub fn purchases_interval(&self, answer: &Blended) -> (f64, f64) {
-        let (low, high) = self.tails(answer, 1.0);
+        let (low, high) = self.tails(answer);
         let buys = (1.0 - answer.p_no_purchase).max(1e-9);
         let more = answer.expected_purchases / buys - 1.0;
         let at = |u: Option<f64>| u.map_or(0.0, |u| 1.0 + self.counts.more_at(u, more));
@@ -167,23 +169,32 @@ impl Blend {
 
     /// Where the ends of an interval lie among those who buy; `None` where they lie among those who do
     /// not.
-    fn tails(&self, answer: &Blended, share: f64) -> (Option<f64>, Option<f64>) {
+    fn tails(&self, answer: &Blended) -> (Option<f64>, Option<f64>) {
         let silent = answer.p_no_purchase;
         let of_buyers = |u: f64| (u > silent).then(|| (u - silent) / (1.0 - silent));
-        let tail = 0.5 * (1.0 - self.interval_level) * share;
+        let tail = 0.5 * (1.0 - self.interval_level) * FURTHER_OUT;
         (of_buyers(tail), of_buyers(1.0 - tail))
     }
 
-    /// What each input adds to the log-odds of no purchase, from the largest on: its place, its value in
+    /// What each input adds to the log-odds of no purchase over what that of a typical customer at the
+    /// as-of adds, from the largest on: its place, its value in
     /// units that people know, and the addition. A further input has no such value here.
     pub fn contributions(&self, look: &Look) -> Vec<(usize, Option<f64>, f64)> {
-        let weighted = look.row.iter().zip(&self.silence.coefficients).enumerate();
+        let apart = look.row.iter().zip(&self.typical).map(|(value, typical)| value - typical);
+        let weighted = apart.zip(&self.silence.coefficients).enumerate();
         let plain = |place: usize| look.plain.get(place).copied();
         let mut all: Vec<_> = weighted
             .map(|(place, (value, weight))| (place, plain(place), weight * value))
             .collect();
         all.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()));
         all
+    }
+
+    /// Notes what a typical customer looks like.
+    pub fn see_typical(&mut self, looks: &[Look]) {
+        let n = looks.len().max(1) as f64;
+        let mean = |place: usize| looks.iter().map(|look| look.row[place]).sum::<f64>() / n;
+        self.typical = (0..self.scales.len()).map(mean).collect();
     }
 
     /// The parts of an answer.
@@ -223,6 +234,8 @@ impl Blend {
         self.experts.check()
             && self.scales.len() == n_inputs
             && self.scales.iter().all(Scale::check)
+            && self.typical.len() == n_inputs
+            && self.typical.iter().all(|value| value.is_finite())
             && self.extras.iter().all(|&place| place < width)
             && lines.iter().all(|line| line.coefficients.len() == n_inputs && is_finite(line))
             && levels.iter().all(|level| level.is_finite() && *level > 0.0)
