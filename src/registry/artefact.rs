@@ -112,15 +112,19 @@ fn sum_line(name: &str, bytes: &[u8]) -> String {
 
 /// Reads a file of a version, and compares its digest with the one that was written beside it.
 fn read_summed(directory: &Path, name: &str) -> Result<Vec<u8>, RegistryError> {
-    let path = directory.join(name);
-    let bytes = read_file(&path)?;
+    let bytes = read_file(&directory.join(name))?;
+    check_sum(directory, name, &bytes)?;
+    Ok(bytes)
+}
+
+fn check_sum(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
     let sums = read_file(&directory.join(SUMS))?;
-    let line = sum_line(name, &bytes);
+    let line = sum_line(name, bytes);
     if sums.split_inclusive(|byte| *byte == b'\n').any(|sum| sum == line.as_bytes()) {
-        return Ok(bytes);
+        return Ok(());
     }
     let reason = format!("its digest is not the one in {SUMS}");
-    Err(RegistryError::Damaged { path, reason })
+    Err(RegistryError::Damaged { path: directory.join(name), reason })
 }
 
 fn existing(name: &str, version: &str, directory: PathBuf) -> Result<Published, RegistryError> {
@@ -140,14 +144,16 @@ pub fn read_manifest(
     version: &str,
 ) -> Result<Manifest, RegistryError> {
     let path = directory.join(MANIFEST);
-    let bytes = read_summed(directory, MANIFEST)?;
+    let bytes = read_file(&path)?;
     let damaged = |reason: String| RegistryError::Damaged { path: path.clone(), reason };
     // Of another format nothing else can be expected to be where this program looks for it.
-    let Format { format } = parse(&path, &bytes)?;
-    if format != FORMAT {
+    if let Ok(Format { format }) = parse(&path, &bytes)
+        && format != FORMAT
+    {
         let reason = format!("it has format {format}, this program reads format {FORMAT}");
         return Err(damaged(reason));
     }
+    check_sum(directory, MANIFEST, &bytes)?;
     let manifest: Manifest = parse(&path, &bytes)?;
     if manifest.name != name || manifest.version != version {
         return Err(damaged(format!("it belongs to {}/{}", manifest.name, manifest.version)));

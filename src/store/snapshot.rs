@@ -13,8 +13,8 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTab
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// A short line: flags, time, amount and quantity.
-const LEAST_BYTES: usize = 12;
+/// About what a line takes: flags, time, amount and quantity.
+const USUAL_BYTES: usize = 12;
 
 /// What the store held when it was taken. It does not change, and no writer waits for it.
 pub struct Snapshot {
@@ -158,8 +158,7 @@ impl Snapshot {
                 Some(attributes.ok_or_else(|| damaged_record(customer))?)
             }
         };
-        // Most lines take at least so many bytes.
-        let mut events: Vec<Event> = Vec::with_capacity(head.lines.len() / LEAST_BYTES + 1);
+        let mut events: Vec<Event> = Vec::with_capacity(head.lines.len() / USUAL_BYTES + 1);
         // Nothing is later than this clock: an as-of will do what a batch's clock does.
         let now = Timestamp(i64::MAX);
         let mut repairs = Vec::new();

@@ -139,8 +139,9 @@ pub struct ChurnAnswer {
 /// One feature's part in a churn probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reason {
+    /// The feature's name in the spec, or that of one of the blend's own inputs.
     pub feature: String,
-    /// The feature's value before transforms; absent where it is undefined for this customer.
+    /// Its value before transforms; absent where it is undefined for this customer.
     pub value: Option<f64>,
     /// Its contribution to the log-odds of churn against the average training customer.
     pub log_odds: f64,

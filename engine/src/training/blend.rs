@@ -35,6 +35,7 @@ const BASKET_PENALTY: f64 = 1e-3;
 
 /// Spends beyond this quantile are not learned from as they are: one of them outweighs all others.
 const CAP: f64 = 0.999;
+const CAP_OF_BUYERS: f64 = 0.99;
 
 /// The least share of purchase days' mean spend that amounts are told apart above.
 const LEAST_SPEND: f64 = 0.01;
@@ -68,8 +69,7 @@ struct Cut {
 
 impl Cut {
     fn at(known: &Known<'_>, cutoff: AsOf, until: AsOf, days: u32) -> Result<Cut, FitError> {
-        let every = known.histories.len().div_ceil(MOST_CUSTOMERS).max(1);
-        let lens = Lens { every, ..*known.lens };
+        let lens = Lens { at_most: MOST_CUSTOMERS, ..*known.lens };
         let stage = Stage::at(known.histories, &lens, cutoff, until);
         let got = stage.n_customers();
         if got < LEAST_CUSTOMERS {
@@ -135,7 +135,7 @@ fn cuts(known: &Known<'_>) -> Result<Vec<Cut>, FitError> {
         |day: Day| if day == known.as_of.day { known.as_of } else { known.zone.end_of(day) };
     let mut cuts = Vec::new();
     for back in 0..N_CUTS {
-        let cutoff = known.as_of.day.plus(-window - back * window / 4);
+        let cutoff = known.as_of.day.plus(-window - (back * window / 4).max(back));
         if f64::from(cutoff.since(known.start)) < LEAST_HISTORY * f64::from(span) {
             break;
         }
@@ -184,7 +184,10 @@ fn regress(known: &Known<'_>, cuts: &[Cut], now: &Cut) -> Result<Fit<Blend>, Fit
     let counted = learn("purchases", Link::Log, AMOUNT_PENALTY, 0.0, &rows, &purchases)?;
     let mut sorted = spends.clone();
     sorted.sort_unstable_by(f64::total_cmp);
-    let cap = quantile(&sorted, CAP);
+    // Where few buy, most of those who do must still be told apart.
+    let of_buyers = &sorted[sorted.partition_point(|&spend| spend <= 0.0)..];
+    let least = if of_buyers.is_empty() { 0.0 } else { quantile(of_buyers, CAP_OF_BUYERS) };
+    let cap = quantile(&sorted, CAP).max(least);
     let mean = spends.iter().map(|spend| spend.min(cap)).sum::<f64>() / n;
     let shares: Vec<f64> = spends.iter().map(|spend| spend.min(cap) / mean).collect();
     let mut spend = if mean > 0.0 {
@@ -333,8 +336,8 @@ fn shift(odds: &[f64], rate: f64) -> f64 {
     shift
 }
 
-/// The places in encoded rows of features that are not about purchases alone: what the blend's own
-/// inputs do not say already.
+/// The places in encoded rows of features that are not about purchases alone, or about some of them.
+/// Of all purchases the blend's own inputs tell what is worth telling.
 pub fn extras(spec: &FeatureSpec, encoder: &Encoder) -> Vec<usize> {
     let is_told = |feature: &Feature| {
         let of_customer = matches!(

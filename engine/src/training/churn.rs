@@ -255,7 +255,7 @@ fn fit(
     match family {
         Family::Blend => {
             let fitted = data.blended.as_ref().map(|_| (ChurnModel::Blend, None));
-            fitted.ok_or(FitError::NoBlend)
+            fitted.map_err(Clone::clone)
         }
         Family::Logistic => {
             let targets = Array1::from_vec(stage.churned.clone());
@@ -283,7 +283,7 @@ fn probabilities(model: &ChurnModel, data: &Encoded) -> Vec<f64> {
     let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
     rows.map(|(index, (row, life))| {
         let silent = match (model, &data.blended) {
-            (ChurnModel::Blend, Some(blended)) => Some(blended.answers[index].p_no_purchase),
+            (ChurnModel::Blend, Ok(blended)) => Some(blended.answers[index].p_no_purchase),
             _ => data.outlook(index).map(|outlook| outlook.p_no_purchase),
         };
         model.probability(&row.to_vec(), life, silent)

@@ -9,9 +9,10 @@ use super::{Clock, TrainError, blend, churn, value};
 use crate::domain::{AsOf, Day, History, Lifetime};
 use crate::features::{Encoder, Plan};
 use crate::matrix::FeatureMatrix;
-use crate::models::FitError;
+use crate::models::blend::Blend;
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
+use crate::models::{Fit, FitError};
 use crate::version::{BlendHead, Bridge, ChurnHead, ChurnIs, Forecast, ValueHead};
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
@@ -123,14 +124,17 @@ pub(super) fn forecast_among(
             extras: &blend::extras(&settings.spec, encoder),
         })
     };
-    let trial = |cutoff| blend(cutoff, window_days, &first_encoder).ok().map(|fit| fit.model);
-    let served = blend(as_of.day, clock.horizon_days, &encoder);
+    let model = |fit: Fit<Blend>| fit.model;
+    let trial = |cutoff| blend(cutoff, window_days, &first_encoder).map(model);
+    let mut served = blend(as_of.day, clock.horizon_days, &encoder);
     // A blend that cannot be learned of everything need not be tried on less.
     let blends = match &served {
         Ok(_) => [trial(clock.calibrate), trial(clock.measure)],
-        Err(_) => [None, None],
+        Err(error) => [Err(error.clone()), Err(error.clone())],
     };
-    let served = served.ok().filter(|_| blends.iter().all(Option::is_some));
+    if let Some(Err(error)) = blends.iter().find(|blend| blend.is_err()) {
+        served = Err(error.clone());
+    }
     let served_blend = served.as_ref().map(|fit| &fit.model);
     let value_cuts = Cuts::new(&stages, &first_encoder, &first_ask, &blends);
     let value_last = Encoded::new(last, &encoder, &ask).blended(served_blend, window_days);
@@ -157,7 +161,7 @@ pub(super) fn forecast_among(
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
     let serves = value.model == ValueModel::Blend || churn.model == ChurnModel::Blend;
-    let blend = served.filter(|_| serves || with_rivals).map(BlendHead::from);
+    let blend = served.ok().filter(|_| serves || with_rivals).map(BlendHead::from);
     Ok(Forecasted {
         forecast: Forecast { encoder, bridge, purchases: head, blend, value, churn },
         purchases,

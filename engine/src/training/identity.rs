@@ -103,7 +103,7 @@ impl<'a> Old<'a> {
         let version = self.predecessor.version;
         let currency = &version.rules.currency;
         let (eligibility, churn_is) = (version.eligibility, version.churn_is);
-        let lens = Lens { plan: &self.plan, currency, eligibility, churn_is, every: 1 };
+        let lens = Lens { plan: &self.plan, currency, eligibility, churn_is, at_most: usize::MAX };
         let table = lens.eligible(histories, as_of);
         let mut assigned = vec![None; histories.len()];
         for (&row, raw) in table.rows.iter().zip(table.matrix.rows()) {

@@ -130,7 +130,7 @@ impl Contestant<'_> {
         let currency = &self.rules.currency;
         let plan = Plan::compile(self.spec, self.rules)?;
         let (eligibility, churn_is) = (self.eligibility, self.churn_is);
-        let lens = Lens { plan: &plan, currency, eligibility, churn_is, every: 1 };
+        let lens = Lens { plan: &plan, currency, eligibility, churn_is, at_most: usize::MAX };
         let table = lens.eligible(histories, then);
         let encoder = &self.forecast.encoder;
         let mut encoded = vec![0.0; encoder.width()];

@@ -54,7 +54,7 @@ impl TrainingSettings {
             currency: &self.rules.currency,
             eligibility: self.eligibility,
             churn_is: self.churn_is,
-            every: 1,
+            at_most: usize::MAX,
         }
     }
 }
@@ -103,7 +103,8 @@ impl Default for HeadSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueBy {
-    /// The blend where it can be learned, else whichever ranks customers best at calibration.
+    /// The blend where it can be learned and neither the model of purchases nor the baseline is better
+    /// at calibration by more than chance; without it whichever ranks customers best there.
     #[default]
     Auto,
     Blend,
@@ -115,7 +116,7 @@ pub enum ValueBy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChurnBy {
-    /// The blend where it can be learned, else whichever has the better Brier score at calibration.
+    /// Likewise; without the blend whichever has the better Brier score at calibration.
     #[default]
     Auto,
     Blend,

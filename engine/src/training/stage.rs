@@ -34,8 +34,8 @@ pub struct Lens<'a> {
     pub currency: &'a Currency,
     pub eligibility: Eligibility,
     pub churn_is: ChurnIs,
-    /// Every so many-th customer is looked at.
-    pub every: usize,
+    /// Every so many-th customer is looked at where there are more.
+    pub at_most: usize,
 }
 
 impl Lens<'_> {
@@ -43,7 +43,11 @@ impl Lens<'_> {
     pub fn eligible(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
         let answered =
             |&row: &usize| self.eligibility.answers(self.churn_is, &histories[row], as_of);
-        let rows = (0..histories.len()).step_by(self.every).filter(answered).collect();
+        let mut rows: Vec<usize> = (0..histories.len()).filter(answered).collect();
+        let step = rows.len().div_ceil(self.at_most).max(1);
+        if step > 1 {
+            rows = rows.into_iter().step_by(step).collect();
+        }
         self.plan.rows(histories, rows, as_of)
     }
 }
@@ -141,8 +145,8 @@ pub struct Encoded<'a> {
     pub rows: Array2<f64>,
     /// What the model of purchases says of the window, `(n_customers,)`; absent without one.
     pub outlooks: Option<Vec<Outlook>>,
-    /// What a blend that was fitted at the cut-off says of it; absent without one.
-    pub blended: Option<AllBlended>,
+    /// What a blend that was fitted at the cut-off says of it, or why there is none.
+    pub blended: Result<AllBlended, FitError>,
 }
 
 /// What a blend says of the customers of a stage, row by row.
@@ -156,11 +160,16 @@ impl<'a> Encoded<'a> {
     /// Encodes the rows of a stage, and asks the model of purchases.
     pub fn new(stage: &'a Stage, encoder: &Encoder, ask: &Ask<'_>) -> Encoded<'a> {
         let outlooks = ask.head.map(|head| outlooks(head, stage, ask.window_days));
-        Encoded { stage, rows: encoder.encode_all(&stage.raw), outlooks, blended: None }
+        Encoded {
+            stage,
+            rows: encoder.encode_all(&stage.raw),
+            outlooks,
+            blended: Err(FitError::NoBlend),
+        }
     }
 
     /// The same with what a blend says of the `days` after the cut-off.
-    pub fn blended(self, blend: Option<&Blend>, days: u32) -> Encoded<'a> {
+    pub fn blended(self, blend: Result<&Blend, &FitError>, days: u32) -> Encoded<'a> {
         let all = |blend: &Blend| {
             let answer = |row: usize| {
                 let encoded = self.rows.row(row).to_vec();
@@ -172,7 +181,7 @@ impl<'a> Encoded<'a> {
                 (0..self.stage.n_customers()).into_par_iter().map(answer).unzip();
             AllBlended { answers, intervals }
         };
-        Encoded { blended: blend.map(all), ..self }
+        Encoded { blended: blend.map(all).map_err(Clone::clone), ..self }
     }
 
     /// What the model of purchases says of one of its customers.
@@ -194,10 +203,10 @@ impl<'a> Cuts<'a> {
         [c1, c2, c3]: &'a [Stage; 3],
         encoder: &Encoder,
         ask: &Ask<'_>,
-        blends: &[Option<Blend>; 2],
+        blends: &[Result<Blend, FitError>; 2],
     ) -> Cuts<'a> {
         let encoded = |stage| Encoded::new(stage, encoder, ask);
-        let [b2, b3] = blends.each_ref().map(Option::as_ref);
+        let [b2, b3] = blends.each_ref().map(Result::as_ref);
         let days = ask.window_days;
         Cuts {
             c1: encoded(c1),

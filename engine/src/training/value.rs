@@ -184,8 +184,7 @@ impl Fitted {
     fn of(model: &ValueModel, diagnostics: Option<Diagnostics>, cuts: &Cuts) -> Fitted {
         let actual = &cuts.c2.stage.spend;
         let raw = predictions(model, 1.0, &cuts.c2);
-        if let (ValueModel::Blend, Some(c2), Some(c3)) = (model, &cuts.c2.blended, &cuts.c3.blended)
-        {
+        if let (ValueModel::Blend, Ok(c2), Ok(c3)) = (model, &cuts.c2.blended, &cuts.c3.blended) {
             let level = INTERVAL_LEVEL;
             let metrics = |spend: &[f64], predicted: &[f64], blended: &AllBlended| {
                 ValueMetrics::of(spend, predicted, level, |row| blended.intervals[row])
@@ -234,7 +233,7 @@ fn fit(
     match family {
         Family::Blend => {
             let fitted = data.blended.as_ref().map(|_| (ValueModel::Blend, None));
-            fitted.ok_or(FitError::NoBlend)
+            fitted.map_err(Clone::clone)
         }
         Family::Hurdle => {
             let targets = Array1::from_vec(data.stage.spend.clone());
@@ -254,7 +253,7 @@ fn predictions(model: &ValueModel, scale: f64, data: &Encoded) -> Vec<f64> {
     let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
     rows.map(|(index, (row, life))| {
         let expected = match (model, &data.blended) {
-            (ValueModel::Blend, Some(blended)) => Some(blended.answers[index].expected_spend),
+            (ValueModel::Blend, Ok(blended)) => Some(blended.answers[index].expected_spend),
             _ => data.outlook(index).map(|outlook| outlook.expected_spend),
         };
         scale * model.predict(&row.to_vec(), life, expected)

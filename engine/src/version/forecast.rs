@@ -25,7 +25,6 @@ pub struct Forecast {
     /// What bridges, and what value and churn may be told by; absent where too little was bought.
     pub purchases: Option<PurchaseHead>,
     /// What value and churn are told by where their models say so.
-    #[serde(default)]
     pub blend: Option<BlendHead>,
     pub value: ValueHead,
     pub churn: ChurnHead,
@@ -127,7 +126,7 @@ pub struct Expected {
     pub spend_high: f64,
     /// P(no purchase), or P(the contract ends).
     pub churn: f64,
-    /// Absent where the version has no model of purchases.
+    /// By the blend where that tells value, else by the model of purchases; absent without either.
     pub outlook: Option<Outlook>,
     /// Of days with a purchase; absent unless the blend tells value.
     pub purchases_interval: Option<(f64, f64)>,
@@ -211,7 +210,8 @@ impl Forecast {
         let Some((blend, look)) = self.blend.as_ref().zip(look) else {
             return self.by_window(facts, churn_is, days);
         };
-        // The blend was learned from windows of any length, and is asked about the days themselves.
+        // Inputs in units of the days make answers about other days than the horizon, though levels were
+        // set for it.
         let answer = blend.model.answer(look);
         let (low, high) = blend.model.spend_interval(&answer);
         let outlook = Outlook {

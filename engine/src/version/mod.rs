@@ -15,7 +15,7 @@ pub use forecast::{
 };
 
 /// The number of the layout below; a reader refuses one that it does not know.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// A model version's parameters, as they are saved and as they answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

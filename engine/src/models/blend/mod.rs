@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 /// for so much further out.
 const FURTHER_OUT: f64 = 0.8;
 
+/// Deviations from the mean at which further inputs end.
+const FURTHEST: f64 = 8.0;
+
 /// Keeps a customer of whom nothing is expected from being a logarithm of 0.
 const LEAST_PURCHASES: f64 = 1e-6;
 
@@ -75,8 +78,9 @@ pub struct Blended {
     /// P(has not dropped out), the MBG/NBD's.
     pub p_alive: f64,
     pub p_no_purchase: f64,
-    /// Days with a purchase.
+    /// Days with a purchase, of as many as there are.
     pub expected_purchases: f64,
+    pub days: u32,
     /// In major currency units.
     pub expected_spend: f64,
 }
@@ -128,21 +132,30 @@ impl Blend {
         let views = self.experts.views(lifetime, days);
         let plain = inputs::plain(lifetime, &views);
         let own = inputs::straight(plain, days, self.least_spend);
-        let extras = self.extras.iter().map(|&place| encoded[place]);
-        let all = own.into_iter().chain(extras);
-        let row = all.zip(&self.scales).map(|(value, scale)| scale.apply(value)).collect();
+        let own = own.iter().zip(&self.scales).map(|(value, scale)| scale.apply(*value));
+        // What is further out than all that was learned from says no more.
+        let extras = self.extras.iter().zip(&self.scales[N_INPUTS..]);
+        let extras =
+            extras.map(|(&place, scale)| scale.apply(encoded[place]).clamp(-FURTHEST, FURTHEST));
+        let row = own.chain(extras).collect();
         Look { days, views, plain, row, mean_spend: lifetime.mean_spend() }
     }
 
     /// What is said of a customer.
     pub fn answer(&self, look: &Look) -> Blended {
         let parts = self.parts(look);
-        let expected_purchases = (self.purchases_level * parts.purchases).min(f64::from(look.days));
+        let days = f64::from(look.days);
+        let purchases = (self.purchases_level * parts.purchases).min(days);
+        let p_no_purchase = sigmoid(parts.log_odds + self.silence_level);
+        // Each part has a level of its own. What cannot be together is brought together: whoever buys
+        // lives, and buys on a day at least.
+        let buys = 1.0 - p_no_purchase;
         Blended {
-            p_alive: parts.views.mbg_nbd.p_alive,
-            p_no_purchase: sigmoid(parts.log_odds + self.silence_level),
-            expected_purchases,
-            expected_spend: self.spend_level * parts.mean_spend(expected_purchases),
+            p_alive: parts.views.mbg_nbd.p_alive.max(buys),
+            p_no_purchase,
+            expected_purchases: purchases.max(buys),
+            days: look.days,
+            expected_spend: self.spend_level * parts.mean_spend(purchases),
         }
     }
 
@@ -163,7 +176,9 @@ impl Blend {
         let (low, high) = self.tails(answer);
         let buys = (1.0 - answer.p_no_purchase).max(1e-9);
         let more = answer.expected_purchases / buys - 1.0;
-        let at = |u: Option<f64>| u.map_or(0.0, |u| 1.0 + self.counts.more_at(u, more));
+        // The first of the days is bought on for sure by those who buy.
+        let most = answer.days.saturating_sub(1);
+        let at = |u: Option<f64>| u.map_or(0.0, |u| 1.0 + self.counts.more_at(u, more, most));
         (at(low).min(answer.expected_purchases), at(high).max(answer.expected_purchases))
     }
 
@@ -210,7 +225,7 @@ impl Blend {
             log_odds,
             purchases: mean,
             regressed_purchases: regressed,
-            spend: exp(self.spend.predict(row)),
+            spend: largest(self.spend.predict(row)),
             hurdle: sigmoid(-log_odds) * largest(self.basket.predict(row)),
             basket: basket.sqrt(),
         }

@@ -3,9 +3,6 @@
 use crate::matrix::quantile;
 use serde::{Deserialize, Serialize};
 
-/// Beyond this many further purchases nobody's interval reaches.
-const MOST: u32 = 100_000;
-
 /// Quantiles 0, 0.01 .. 1 of ln(spend / expected spend) of those who bought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -58,17 +55,19 @@ impl Counts {
         Counts { dispersion: dispersion.clamp(0.05, 1e4) }
     }
 
-    /// The least number of further purchases that a share `u` of the buyers stays at or below.
-    pub fn more_at(&self, u: f64, expected: f64) -> f64 {
+    /// The least number of further purchases that a share `u` of the buyers stays at or below, up to
+    /// `most`.
+    pub fn more_at(&self, u: f64, expected: f64, most: u32) -> f64 {
         let (r, mean) = (self.dispersion, expected.max(0.02));
         let failing = mean / (r + mean);
-        let mut p = libm::exp(r * libm::log(r / (r + mean)));
-        let mut below = p;
+        let mut ln_p = r * libm::log(r / (r + mean));
+        let mut below = libm::exp(ln_p);
         let mut n = 0;
-        while below < u && n < MOST {
-            p *= (r + f64::from(n)) / f64::from(n + 1) * failing;
+        while below < u && n < most {
+            // By logarithms: of many purchases the first probabilities are too small for a number.
+            ln_p += libm::log((r + f64::from(n)) / f64::from(n + 1) * failing);
             n += 1;
-            below += p;
+            below += libm::exp(ln_p);
         }
         f64::from(n)
     }
@@ -87,9 +86,11 @@ mod tests {
             (3.0, 10.0, 0.05, 2.0),
             (3.0, 10.0, 0.95, 23.0),
             (1e4, 4.0, 0.95, 8.0),
+            (1e4, 1_000.0, 0.95, 1_055.0),
         ] {
-            assert_eq!(Counts { dispersion: r }.more_at(u, mean), n, "{r} {mean} {u}");
+            assert_eq!(Counts { dispersion: r }.more_at(u, mean, 5_000), n, "{r} {mean} {u}");
         }
+        assert_eq!(Counts { dispersion: 0.5 }.more_at(0.95, 2.0, 6), 6.0);
     }
 
     #[test]

@@ -193,7 +193,9 @@ impl GlmParams {
             }
             Link::Log => {
                 let mean = libm::exp(eta.min(LARGEST_LOG));
-                (mean - target * eta, mean - target, mean)
+                // Beyond that the loss goes on as a straight line.
+                let beyond = mean * (eta - LARGEST_LOG).max(0.0);
+                (mean + beyond - target * eta, mean - target, mean)
             }
         }
     }
