@@ -88,7 +88,7 @@ fn a_damaged_artefact_is_refused_by_every_reader() {
     for (file, from, to) in [
         ("parameters.json", "\"horizon_days\": 60", "\"horizon_days\": 61"),
         ("manifest.json", "\"n_customers\": 300", "\"n_customers\": 301"),
-        ("manifest.json", "\"format\": 4", "\"format\": 3"),
+        ("manifest.json", "\"format\": 5", "\"format\": 4"),
         ("parameters.json", "{", ""),
     ] {
         let path = directory.join("models/shop").join(&version).join(file);
