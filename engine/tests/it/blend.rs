@@ -84,7 +84,7 @@ fn few_customers_are_left_to_the_models_of_purchases() {
     assert_ne!(version.forecast.value.model, ValueModel::Blend);
     let only = blended(&log, settings(Family::Kmeans, 3, 3), now);
     let reason = only.forecast.churn.replaced.unwrap().reason;
-    assert!(reason.contains("no blend"), "{reason}");
+    assert!(reason.contains("300 are needed"), "{reason}");
 }
 
 #[test]
