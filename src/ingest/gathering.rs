@@ -56,22 +56,7 @@ impl<'a> Gathering<'a> {
 
 /// The fields that there are.
 fn text(raw: &RawEvent<'_>) -> String {
-    let fields = [
-        raw.customer,
-        raw.time,
-        raw.amount,
-        raw.kind,
-        raw.quantity,
-        raw.discount,
-        raw.currency,
-        raw.rating,
-        raw.order_id,
-        raw.event_id,
-        raw.item,
-        raw.category,
-        raw.channel,
-    ];
-    excerpt::fields(fields.into_iter().flatten())
+    excerpt::fields(raw.fields().into_iter().flatten())
 }
 
 #[cfg(test)]

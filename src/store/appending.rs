@@ -374,21 +374,7 @@ fn hash(id: RawValue<'_>) -> u64 {
 
 /// Whether two lines have the same texts, whatever types their files had.
 fn says_the_same(a: &RawEvent<'_>, b: &RawEvent<'_>) -> bool {
-    let fields = |raw: &RawEvent<'_>| {
-        [
-            raw.time,
-            raw.amount,
-            raw.kind,
-            raw.quantity,
-            raw.discount,
-            raw.currency,
-            raw.rating,
-            raw.order_id,
-            raw.item,
-            raw.category,
-            raw.channel,
-        ]
-        .map(|field| field.map(|value| value.text().into_owned()))
-    };
-    fields(a) == fields(b)
+    let texts =
+        |raw: &RawEvent<'_>| raw.fields().map(|field| field.map(|value| value.text().into_owned()));
+    texts(a) == texts(b)
 }

@@ -96,3 +96,24 @@ pub struct RawEvent<'a> {
     pub category: Option<RawValue<'a>>,
     pub channel: Option<RawValue<'a>>,
 }
+
+impl<'a> RawEvent<'a> {
+    /// All fields, whose it is first.
+    pub fn fields(&self) -> [Option<RawValue<'a>>; 13] {
+        [
+            self.customer,
+            self.time,
+            self.amount,
+            self.kind,
+            self.quantity,
+            self.discount,
+            self.currency,
+            self.rating,
+            self.order_id,
+            self.event_id,
+            self.item,
+            self.category,
+            self.channel,
+        ]
+    }
+}

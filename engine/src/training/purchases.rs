@@ -10,7 +10,7 @@ use crate::domain::{AsOf, Day, Draws, History, Lifetime, Seed};
 use crate::matrix::{FeatureMatrix, quantile};
 use crate::models::btyd::{
     BtydError, Cohort, CovariateCohort, CovariateParams, GammaGamma, PurchaseFamily, PurchaseModel,
-    PurchaseParams, Purchases, Spend, SpendCohort, SpendFinding,
+    PurchaseParams, Purchases, Spend, SpendCohort,
 };
 use crate::models::{Estimator, FitError};
 use crate::version::{CovariateColumn, CovariateHead, Outlook, PurchaseHead, Replaced};
@@ -305,9 +305,7 @@ fn fit(
     let spend = match SpendCohort::new(&spend).map(|cohort| GammaGamma::fit(&cohort)) {
         Ok(fit) => {
             diagnostics.notes.extend(fit.findings.iter().map(ToString::to_string));
-            // A new customer must have an expected spend.
-            let has_mean = !fit.findings.contains(&SpendFinding::InfiniteMean);
-            Some(fit.model).filter(|model| has_mean && model.population_mean().is_some())
+            fit.with_mean()
         }
         Err(error) => {
             diagnostics.notes.push(format!("no model of spend: {error}"));

@@ -12,17 +12,6 @@ use habitus_engine::models::{Estimator, Fit};
 use rayon::prelude::*;
 use serde_json::Value;
 
-const FAMILIES: [PurchaseFamily; 8] = [
-    PurchaseFamily::Nbd,
-    PurchaseFamily::BgNbd,
-    PurchaseFamily::MbgNbd,
-    PurchaseFamily::BgCnbd2,
-    PurchaseFamily::BgCnbd3,
-    PurchaseFamily::MbgCnbd2,
-    PurchaseFamily::MbgCnbd3,
-    PurchaseFamily::ParetoNbd,
-];
-
 /// A customer whose single gaps do not matter.
 fn purchases(frequency: u32, recency: f64, age: f64) -> Purchases {
     Purchases { frequency, recency, age, ln_gaps: 0.0 }
@@ -319,7 +308,7 @@ fn drop_out_that_nobody_shows_is_no_finding() {
 
 /// Models of all families, of customers who buy about once in twenty units of time.
 fn models() -> impl Iterator<Item = PurchaseModel> {
-    FAMILIES.into_iter().map(|family| match family {
+    PurchaseFamily::ALL.into_iter().map(|family| match family {
         PurchaseFamily::ParetoNbd => model(family, [0.8, 12.0, 1.6, 40.0]),
         _ => model(family, [0.8, 12.0, 1.4, 2.6]),
     })
@@ -450,7 +439,7 @@ fn scaled(c: &Purchases, scale: f64) -> Purchases {
 fn a_fit_does_not_depend_on_the_unit_of_time() {
     let customers = data(&read("btyd.json"), "cdnow, days").unwrap();
     let repeats: f64 = customers.iter().map(|c| f64::from(c.frequency)).sum();
-    for family in FAMILIES {
+    for family in PurchaseFamily::ALL {
         let days = fit(family, &customers);
         for scale in [1e-3, 1e3] {
             let others: Vec<Purchases> = customers.iter().map(|c| scaled(c, scale)).collect();
@@ -490,7 +479,7 @@ fn neither_the_order_of_customers_nor_threads_change_a_bit_of_a_fit() {
         let mut others = customers.clone();
         others.reverse();
         others.rotate_left(701);
-        for family in FAMILIES {
+        for family in PurchaseFamily::ALL {
             let first = fit(family, &customers).model;
             for threads in [1, 2, 4] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -644,7 +633,7 @@ fn check_cohort(customers: &[Purchases], name: &str) {
         purchases(1, 1e-6 * oldest, oldest),
         purchases(10_000, oldest, oldest),
     ];
-    for family in FAMILIES {
+    for family in PurchaseFamily::ALL {
         let what = format!("{name}, {}", family.name());
         let fit = match (PurchaseParams { family }).fit(&cohort, Seed(1)) {
             Err(error) => {
@@ -781,7 +770,7 @@ fn after_a_long_silence_a_first_purchase_soon_is_not_overlooked() {
 /// Squares of such times once overflowed.
 #[test]
 fn horizons_without_end_have_answers() {
-    for family in FAMILIES {
+    for family in PurchaseFamily::ALL {
         let model = model(family, [0.8, 1e-6, 1e-6, 1e6]);
         for c in [purchases(0, 0.0, 0.0), purchases(3, 1e-6, 1e-6)] {
             let answers = answers(&model, &c, f64::INFINITY);
@@ -809,7 +798,7 @@ fn cohorts_that_tell_next_to_nothing_give_usable_models_or_reasons() {
         check_cohort(&customers, name);
         if customers.iter().all(|c| c.frequency == 0) {
             let cohort = Cohort::new(&customers).unwrap();
-            for family in FAMILIES {
+            for family in PurchaseFamily::ALL {
                 let error = PurchaseParams { family }.fit(&cohort, Seed(1)).unwrap_err();
                 assert!(error.to_string().contains("bought twice"), "{name}: {error}");
             }

@@ -4,7 +4,7 @@ use crate::domain::Lifetime;
 use crate::domain::Seed;
 use crate::models::btyd::{
     Cohort, GammaGamma, Prospects, PurchaseFamily, PurchaseModel, PurchaseParams, Purchases, Spend,
-    SpendCohort, SpendFinding,
+    SpendCohort,
 };
 use crate::models::{Estimator, FitError};
 use serde::{Deserialize, Serialize};
@@ -55,12 +55,8 @@ impl Experts {
             .filter(Spend::check)
             .map(|spend| (spend, 1.0))
             .collect();
-        let spend = SpendCohort::new(&spends).ok().map(|cohort| GammaGamma::fit(&cohort));
-        let has_mean = |model: &GammaGamma| model.population_mean().is_some();
-        let spend = spend
-            .filter(|fit| !fit.findings.contains(&SpendFinding::InfiniteMean))
-            .map(|fit| fit.model)
-            .filter(has_mean);
+        let cohort_of_spend = SpendCohort::new(&spends).ok();
+        let spend = cohort_of_spend.and_then(|cohort| GammaGamma::fit(&cohort).with_mean());
         Ok(Experts {
             nbd,
             mbg_nbd: fit(PurchaseFamily::MbgNbd).unwrap_or(nbd),

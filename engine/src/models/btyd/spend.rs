@@ -318,6 +318,14 @@ pub struct SpendFit {
     pub(super) optimum: Optimum<3>,
 }
 
+impl SpendFit {
+    /// The model, unless its mean is infinite: a new customer must have an expected spend.
+    pub fn with_mean(&self) -> Option<GammaGamma> {
+        let has_mean = !self.findings.contains(&SpendFinding::InfiniteMean);
+        Some(self.model).filter(|model| has_mean && model.population_mean().is_some())
+    }
+}
+
 impl GammaGamma {
     /// Maximum likelihood. Where amounts are very unequal, there can be a maximum with differences
     /// within customers and another with differences between them; so the fit starts from the best of
