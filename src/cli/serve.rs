@@ -166,7 +166,7 @@ impl Serve {
 
 /// The histories of the configured store.
 fn stored(config: &Config) -> anyhow::Result<Histories> {
-    let store = Store::open_or_create(&config.store.path, &config.store.settings)?;
+    let store = Store::open_or_create(&config.store.path, &config.store.settings.for_answers())?;
     if store.snapshot().n_customers() == 0 {
         tracing::warn!("the store in {} knows nobody", config.store.path.display());
     }

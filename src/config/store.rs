@@ -41,7 +41,7 @@ impl RawStore {
         let cache_bytes = cache_mb.saturating_mul(1_000_000);
         Ok(StoreConfig {
             path: flag.unwrap_or(path),
-            settings: Settings { cache_bytes, retention_days },
+            settings: Settings { cache_bytes, history_bytes: 0, retention_days },
         })
     }
 }

@@ -16,6 +16,7 @@
 //! same functions as the rows read here.
 
 pub(crate) mod bytes;
+pub(crate) mod codec;
 mod columns;
 mod csv_log;
 mod customers;

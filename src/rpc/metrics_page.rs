@@ -3,6 +3,7 @@
 use super::door::Door;
 use super::metrics::{Histogram, Metrics, OfVersion};
 use crate::serving::{Holdings, Serving};
+use crate::store::CacheCounts;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -132,6 +133,16 @@ fn holdings(encoder: &mut DescriptorEncoder<'_>, holdings: &Holdings) -> fmt::Re
         let help = "How often the store has changed: by records, erasures and compactions.";
         gauge(encoder, "habitus_store_sequence", help, &store.sequence)?;
         gauge(encoder, "habitus_store_bytes", "What the store takes on the disk.", &store.bytes)?;
+        let CacheCounts { hits, misses, histories, bytes } = store.histories;
+        gauge(encoder, "habitus_cached_histories", "Histories in memory.", &histories)?;
+        gauge(encoder, "habitus_cached_history_bytes", "What they take.", &bytes)?;
+        let help = "Histories that answers asked for, by whether they were in memory.";
+        let name = "habitus_history_lookups";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (found, n) in [("true", hits), ("false", misses)] {
+            let labels = [("found", found)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&n, None)?;
+        }
     }
     Ok(())
 }

@@ -182,7 +182,7 @@ impl View<'_> {
                 None => model.scorer.predict(&stranger(), as_of),
             },
             View::Stored { snapshot, kept_from } => {
-                let history = snapshot.history(customer, model.rules(), *kept_from)?;
+                let history = snapshot.recall(customer, &model.shaping(*kept_from))?;
                 model.scorer.predict(&history.unwrap_or_else(stranger), as_of)
             }
         })

@@ -1,6 +1,7 @@
 //! How much a server knows, and how fresh it is, as those who watch it want to see it.
 
 use super::{Histories, Serving};
+use crate::store::CacheCounts;
 use habitus_engine::domain::Timestamp;
 
 /// What is held at this moment.
@@ -20,6 +21,8 @@ pub struct StoreHoldings {
     pub sequence: u64,
     /// What it takes on the disk.
     pub bytes: u64,
+    /// Histories that are kept in memory.
+    pub histories: CacheCounts,
 }
 
 impl Serving {
@@ -27,11 +30,15 @@ impl Serving {
     pub fn holdings(&self) -> Holdings {
         let store = match &self.histories {
             Histories::Memory(_) => None,
-            Histories::Live(live) => Some(StoreHoldings {
-                sequence: live.store.snapshot().sequence(),
-                // A file that cannot be looked at is nothing to fail for.
-                bytes: live.store.file_bytes().unwrap_or(0),
-            }),
+            Histories::Live(live) => {
+                let snapshot = live.store.snapshot();
+                Some(StoreHoldings {
+                    sequence: snapshot.sequence(),
+                    // A file that cannot be looked at is nothing to fail for.
+                    bytes: live.store.file_bytes().unwrap_or(0),
+                    histories: snapshot.recalled().unwrap_or_default(),
+                })
+            }
         };
         Holdings { n_customers: self.n_customers(), newest_event: self.newest(), store }
     }

@@ -2,7 +2,8 @@
 
 use super::ServingError;
 use crate::registry::{Artefact, Manifest};
-use habitus_engine::domain::EventRules;
+use crate::store::Shaping;
+use habitus_engine::domain::{EventRules, Timestamp};
 use habitus_engine::scoring::Scorer;
 use habitus_engine::segments::Segment;
 
@@ -13,6 +14,8 @@ pub struct LoadedModel {
     pub scorer: Scorer,
     /// The evaluation of its training, as it was written.
     pub metrics: serde_json::Value,
+    /// Tells its rules from those of other versions.
+    rules_tag: u64,
 }
 
 impl LoadedModel {
@@ -29,6 +32,11 @@ impl LoadedModel {
     /// What shapes a history for this version.
     pub fn rules(&self) -> &EventRules {
         &self.scorer.version().rules
+    }
+
+    /// What shapes the history of a store for this version, of events from `kept_from` on.
+    pub(super) fn shaping(&self, kept_from: Option<Timestamp>) -> Shaping<'_> {
+        Shaping { rules: self.rules(), tag: self.rules_tag, kept_from }
     }
 
     /// Whether it was trained with a customers file. Asked without one it would answer about people
@@ -59,8 +67,9 @@ impl TryFrom<Artefact> for LoadedModel {
 
     fn try_from(artefact: Artefact) -> Result<LoadedModel, ServingError> {
         let Artefact { manifest, version, metrics } = artefact;
+        let rules_tag = Shaping::tag_of(&version.rules);
         match Scorer::new(version) {
-            Ok(scorer) => Ok(LoadedModel { manifest, scorer, metrics }),
+            Ok(scorer) => Ok(LoadedModel { manifest, scorer, metrics, rules_tag }),
             Err(source) => Err(ServingError::Unanswerable { version: manifest.version, source }),
         }
     }

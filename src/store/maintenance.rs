@@ -121,7 +121,10 @@ impl Store {
             tombstones.insert(&tombstone(&self.salt, customer), at.0).map_err(StoreError::of)?;
             erased
         };
-        self.commit(transaction)?;
+        self.commit(transaction, std::iter::once(customer))?;
+        if let Some(histories) = &self.histories {
+            histories.forget(customer);
+        }
         Ok(erased)
     }
 

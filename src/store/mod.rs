@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod guard;
 mod head;
+mod history_cache;
 mod line;
 mod maintenance;
 mod snapshot;
@@ -26,6 +27,7 @@ mod writer;
 
 pub use about::About;
 pub use batch::{Batch, Outcome};
+pub use history_cache::{CacheCounts, Shaping};
 pub use error::{FORMAT, MAX_ID_BYTES, MAX_NAMES, StoreError};
 pub use maintenance::{Checked, Erased, Stats};
 pub use snapshot::{Kept, Snapshot};
@@ -33,6 +35,7 @@ pub use writer::Writer;
 
 use self::appending::Appending;
 use self::guard::{Guarded, guarded};
+use self::history_cache::HistoryCache;
 use self::tables::{HEADS, ID, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
 use arc_swap::ArcSwap;
 use habitus_engine::domain::Timestamp;
@@ -57,15 +60,29 @@ const MS_PER_DAY: i64 = 86_400_000;
 pub struct Settings {
     /// Bytes of pages kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of histories kept in memory, as they were shaped for answers.
+    pub history_bytes: usize,
     /// How long events are kept; for good where left out.
     pub retention_days: Option<u32>,
 }
 
 impl Settings {
-    /// What redb may count. A page takes more memory than the bytes in it: by measurement 1.4 times as
-    /// much, its place in lists and what the allocator rounds up included.
+    /// The same for whoever answers: half of the memory is for histories.
+    pub fn for_answers(&self) -> Settings {
+        let history_bytes = self.cache_bytes / 2;
+        Settings { cache_bytes: self.cache_bytes - history_bytes, history_bytes, ..*self }
+    }
+
+    /// What redb may count. A page takes more memory than the bytes in it: by measurement 1.5 times as
+    /// much, its place in lists and what the allocator cannot use included.
     fn pages_bytes(&self) -> usize {
-        self.cache_bytes / 10 * 7
+        self.cache_bytes / 3 * 2
+    }
+
+    /// What the cache of histories may count. They come and go in all sizes, which costs the allocator
+    /// more: by measurement 1.7 times as much.
+    fn counted_history_bytes(&self) -> usize {
+        self.history_bytes / 5 * 3
     }
 }
 
@@ -85,6 +102,7 @@ pub struct Store {
     settings: Settings,
     database: Guarded,
     current: ArcSwap<Snapshot>,
+    histories: Option<Arc<HistoryCache>>,
     id: u64,
     salt: [u8; 32],
     /// Held from a commit until readers are shown what it made.
@@ -112,7 +130,9 @@ impl Store {
 
     /// The store that a database holds.
     fn of(directory: &Path, settings: &Settings, database: Guarded) -> Result<Store, StoreError> {
-        let (meta, salt, current) = guarded(|| Store::begun(directory, database.get()?))?;
+        let histories = HistoryCache::new(settings.counted_history_bytes()).map(Arc::new);
+        let begun = || Store::begun(directory, database.get()?, histories.clone());
+        let (meta, salt, current) = guarded(begun)?;
         let id = match meta.id {
             Some(id) => id,
             None => database.writing(|| named(directory, database.get()?))?,
@@ -121,13 +141,14 @@ impl Store {
             (directory.to_owned(), settings.clone(), ArcSwap::from_pointee(current));
         let showing = Mutex::new(());
         let failed = AtomicBool::new(false);
-        Ok(Store { directory, settings, database, current, id, salt, showing, failed })
+        Ok(Store { directory, settings, database, current, histories, id, salt, showing, failed })
     }
 
     /// What a store reads when it is opened.
     fn begun(
         directory: &Path,
         database: &Database,
+        histories: Option<Arc<HistoryCache>>,
     ) -> Result<(Meta, [u8; 32], Snapshot), StoreError> {
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let meta = Meta::read(&transaction.open_table(META).map_err(StoreError::of)?)?;
@@ -146,7 +167,7 @@ impl Store {
         let salt = transaction.open_table(SALT).map_err(StoreError::of)?;
         let salt = salt.get(()).map_err(StoreError::of)?;
         let salt = *salt.ok_or_else(|| StoreError::damaged("it has no salt"))?.value();
-        Ok((meta, salt, Snapshot::of(database, None)?))
+        Ok((meta, salt, Snapshot::first(database, histories)?))
     }
 
     /// The same, making an empty store where there is none.
@@ -219,7 +240,8 @@ impl Store {
             appending.customer(batch, records, &mut outcomes)?;
         }
         appending.finish(&transaction, source)?;
-        self.commit(transaction)?;
+        let customers = order.chunk_by(|&a, &b| batch.customer(a) == batch.customer(b));
+        self.commit(transaction, customers.map(|records| batch.customer(records[0])))?;
         Ok(outcomes)
     }
 
@@ -258,18 +280,26 @@ impl Store {
         result
     }
 
-    /// Makes a transaction durable and shows it to readers. Where only the showing fails, what was
-    /// written is durable, and the store is to be opened again.
-    fn commit(&self, transaction: WriteTransaction) -> Result<(), StoreError> {
+    /// Makes a transaction durable that changed these customers, and shows it to readers. Where only
+    /// the showing fails, what was written is durable, and the store is to be opened again.
+    fn commit<'c>(
+        &self,
+        transaction: WriteTransaction,
+        changed: impl Iterator<Item = &'c str>,
+    ) -> Result<(), StoreError> {
         // Another may write as soon as this is durable, and must not be shown before it.
         let _turn = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
         transaction.commit().map_err(StoreError::of)?;
         let before = self.current.load();
-        let after = Snapshot::of(self.database.get()?, Some(&before));
+        let after = before.next(self.database.get()?);
         if after.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
-        self.current.store(Arc::new(after?));
+        let after = after?;
+        if let Some(histories) = &self.histories {
+            changed.for_each(|customer| histories.changed(customer, after.sequence()));
+        }
+        self.current.store(Arc::new(after));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::about::About;
 use super::guard::{guarded, guarded_with, outside};
 use super::head::{Head, chunk_lines};
+use super::history_cache::{CacheCounts, HistoryCache, Shaping};
 use super::line::Lines;
 use super::tables::{HEADS, META, MORE, Meta, NAMES};
 use super::{StoreError, damaged_record, id_of};
@@ -23,13 +24,27 @@ pub struct Snapshot {
     names: Arc<[String]>,
     meta: Meta,
     n_customers: u64,
+    histories: Option<Arc<HistoryCache>>,
 }
 
 impl Snapshot {
-    /// What is durable now. Names that `before` knew are taken from there.
-    pub(super) fn of(
+    /// What is durable now, and where histories are kept that were read.
+    pub(super) fn first(
         database: &Database,
-        before: Option<&Snapshot>,
+        histories: Option<Arc<HistoryCache>>,
+    ) -> Result<Snapshot, StoreError> {
+        Snapshot::of(database, None, histories)
+    }
+
+    /// What is durable now, after this. Names that it knew are taken from it.
+    pub(super) fn next(&self, database: &Database) -> Result<Snapshot, StoreError> {
+        Snapshot::of(database, Some(&self.names), self.histories.clone())
+    }
+
+    fn of(
+        database: &Database,
+        names_before: Option<&Arc<[String]>>,
+        histories: Option<Arc<HistoryCache>>,
     ) -> Result<Snapshot, StoreError> {
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
@@ -38,13 +53,13 @@ impl Snapshot {
         let meta = Meta::read(&meta)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
         let table = transaction.open_table(NAMES).map_err(StoreError::of)?;
         let n_names = table.len().map_err(StoreError::of)?;
-        let known = before.filter(|before| before.names.len() as u64 == n_names);
+        let known = names_before.filter(|names| names.len() as u64 == n_names);
         let names = match known {
-            Some(before) => Arc::clone(&before.names),
+            Some(names) => Arc::clone(names),
             None => names(&table)?.into(),
         };
         let n_customers = heads.len().map_err(StoreError::of)?;
-        Ok(Snapshot { heads, more, names, meta, n_customers })
+        Ok(Snapshot { heads, more, names, meta, n_customers, histories })
     }
 
     /// How often the store had changed: by a record, an erasure or a compaction that left events out.
@@ -89,9 +104,46 @@ impl Snapshot {
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<Option<History>, StoreError> {
-        guarded(|| match self.heads.get(customer.as_bytes()).map_err(StoreError::of)? {
-            Some(record) => self.shaped(customer, record.value(), rules, kept_from).map(Some),
-            None => Ok(None),
+        self.read(customer, |head| self.shaped(customer, head, rules, kept_from))
+    }
+
+    /// The same for an answer: without the ids of orders and events, and from memory where the history
+    /// was asked for before and is what it was.
+    ///
+    /// # Errors
+    /// [`StoreError`] where what was kept cannot be read.
+    pub fn recall(
+        &self,
+        customer: &str,
+        shaping: &Shaping<'_>,
+    ) -> Result<Option<History>, StoreError> {
+        let Some(histories) = &self.histories else {
+            return self.history(customer, shaping.rules, shaping.kept_from);
+        };
+        if let Some(known) = histories.get(customer, self.sequence(), shaping, &self.names) {
+            return Ok(Some(known));
+        }
+        self.read(customer, |head| {
+            let history = self.shaped(customer, head, shaping.rules, shaping.kept_from)?;
+            histories.keep(&history, head.about, self.sequence(), shaping);
+            Ok(history)
+        })
+    }
+
+    /// What is held of histories that were asked for; `None` where none are.
+    pub fn recalled(&self) -> Option<CacheCounts> {
+        self.histories.as_ref().map(|histories| histories.counts())
+    }
+
+    /// Makes something of the record of a customer; `None` of somebody who is not here.
+    fn read<T>(
+        &self,
+        customer: &str,
+        make: impl FnOnce(&Head<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        guarded(|| {
+            let record = self.heads.get(customer.as_bytes()).map_err(StoreError::of)?;
+            record.map(|record| make(&head_of(customer, record.value())?)).transpose()
         })
     }
 
@@ -111,7 +163,8 @@ impl Snapshot {
             let range = self.heads.range::<&[u8]>((start, Bound::Unbounded));
             let histories = range.map_err(StoreError::of)?.take(n).map(|entry| {
                 let (customer, record) = entry.map_err(StoreError::of)?;
-                self.shaped(id_of(customer.value())?, record.value(), rules, kept_from)
+                let customer = id_of(customer.value())?;
+                self.shaped(customer, &head_of(customer, record.value())?, rules, kept_from)
             });
             histories.collect()
         })
@@ -132,7 +185,7 @@ impl Snapshot {
             for entry in range {
                 let (customer, record) = entry.map_err(StoreError::of)?;
                 let (customer, record) = (id_of(customer.value())?, record.value());
-                let head = Head::take(customer, record).ok_or_else(|| damaged_record(customer))?;
+                let head = head_of(customer, record)?;
                 if let Some(about) = head.about {
                     let about = About::take(about, &self.names);
                     see(customer, Kept::About(&about.ok_or_else(|| damaged_record(customer))?))?;
@@ -146,11 +199,10 @@ impl Snapshot {
     fn shaped(
         &self,
         customer: &str,
-        record: &[u8],
+        head: &Head<'_>,
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<History, StoreError> {
-        let head = Head::take(customer, record).ok_or_else(|| damaged_record(customer))?;
         let about: Option<Attributes> = match head.about {
             None => None,
             Some(about) => {
@@ -162,7 +214,7 @@ impl Snapshot {
         // Nothing is later than this clock: an as-of will do what a batch's clock does.
         let now = Timestamp(i64::MAX);
         let mut repairs = Vec::new();
-        self.lines(customer, &head, rules.time_format.is_none(), &mut |raw| {
+        self.lines(customer, head, rules.time_format.is_none(), &mut |raw| {
             repairs.clear();
             if let Ok(event) = rules.event(raw, now, &mut repairs)
                 && kept_from.is_none_or(|from| event.at >= from)
@@ -199,6 +251,10 @@ impl Snapshot {
 pub enum Kept<'a> {
     Line(&'a RawEvent<'a>),
     About(&'a About),
+}
+
+fn head_of<'r>(customer: &str, record: &'r [u8]) -> Result<Head<'r>, StoreError> {
+    Head::take(customer, record).ok_or_else(|| damaged_record(customer))
 }
 
 fn each_line<E: From<StoreError>>(

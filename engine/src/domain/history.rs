@@ -87,6 +87,11 @@ impl History {
         History { customer, events, spread: Vec::new(), attributes: None }
     }
 
+    /// The events of an earlier history, in its order.
+    pub fn again(customer: CustomerId, events: Vec<Event>) -> History {
+        History { customer, events, spread: Vec::new(), attributes: None }
+    }
+
     pub(super) fn shaped(customer: CustomerId, events: Vec<Event>, spread: Vec<Spread>) -> History {
         History { customer, events, spread, attributes: None }
     }
@@ -123,6 +128,12 @@ impl History {
     /// All events, in canonical order.
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// Whether an order took more than an instant, so that events and attributes are not all that
+    /// an answer may need.
+    pub fn has_spread_orders(&self) -> bool {
+        !self.spread.is_empty()
     }
 
     /// The instant of the newest row, which may be a line of an order that began earlier.

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Text(EcoString);
 
 impl Text {
+    /// None.
+    pub const NONE: Text = Text(EcoString::new());
+
     /// The text, unless it is none.
     pub fn get(&self) -> Option<&str> {
         Some(self.0.as_str()).filter(|text| !text.is_empty())

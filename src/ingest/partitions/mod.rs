@@ -1,9 +1,10 @@
 //! Accepted rows by customer, in as many parts as there are buckets of ids, so that one part at a
 //! time becomes histories. Under the bound they wait in memory, beyond it on disk.
 
-mod codec;
 mod people;
 
+use super::bytes::{put_text, skip_text, take_text};
+use super::codec::{self, Ids};
 use habitus_engine::domain::{Attributes, CustomerId, Event, EventRules, Shaped, bucket};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -231,7 +232,7 @@ impl Partitions {
     /// # Errors
     /// Where rows had to go to disk and could not.
     pub fn add(&mut self, customer: &str, event: &Event) -> io::Result<()> {
-        self.rows.add(customer, |bytes| codec::put(bytes, customer, event));
+        self.rows.add(customer, |bytes| put(bytes, customer, event));
         self.keep_bound()
     }
 
@@ -343,7 +344,7 @@ impl Partitions {
         let shape = |(customer, range): &(&str, Range<usize>)| {
             let mut events = Vec::with_capacity(range.len());
             for place in &places.rows[range.clone()] {
-                events.push(codec::take(&mut &*place.bytes)?);
+                events.push(take(&mut &*place.bytes)?);
             }
             let shaped = rules.shape(CustomerId::new(customer), events);
             let attributes = people.remove(*customer);
@@ -406,10 +407,28 @@ pub enum PartError {
     TwoCustomers { customer: String },
 }
 
+/// Appends a row: whose it is, and the event.
+fn put(bytes: &mut Vec<u8>, customer: &str, event: &Event) {
+    put_text(bytes, customer);
+    codec::put(bytes, event, Ids::Kept);
+}
+
+/// Takes the event of a row from the front. Whose it is [`pass`] has told.
+fn take(bytes: &mut &[u8]) -> Option<Event> {
+    skip_text(bytes)?;
+    codec::take(bytes)
+}
+
+/// Passes over a row at the front: whose it is and when it was.
+fn pass<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, i64)> {
+    let customer = take_text(bytes)?;
+    codec::pass(bytes).map(|at| (customer, at))
+}
+
 /// How many rows there are, if all of them can be read; none otherwise.
 fn n_whole(bytes: &[u8]) -> usize {
     let mut rest = bytes;
-    let n = std::iter::from_fn(|| codec::take(&mut rest)).count();
+    let n = std::iter::from_fn(|| take(&mut rest)).count();
     if rest.is_empty() { n } else { 0 }
 }
 
@@ -438,7 +457,7 @@ fn places<'b>(pieces: &[&'b [u8]]) -> Places<'b> {
     for piece in pieces {
         let mut rest = *piece;
         let mut bytes = rest;
-        while let Some((customer, at)) = codec::pass(&mut rest) {
+        while let Some((customer, at)) = pass(&mut rest) {
             let index = *known.entry(customer).or_insert_with(|| {
                 customers.push((customer, 0));
                 customers.len() - 1

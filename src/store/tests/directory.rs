@@ -100,7 +100,7 @@ fn a_store_written_anew_is_whole_before_it_takes_the_place_of_the_old_one() {
 #[test]
 fn a_store_written_anew_leaves_nothing_of_the_erased_and_of_what_is_too_old() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = Settings { cache_bytes: ROOMY, retention_days: Some(10) };
+    let kept = Settings { retention_days: Some(10), ..settings(ROOMY) };
     let held = Store::open_or_create(directory.path(), &kept).unwrap();
     let mut batch = Batch::default();
     for day in 0..30 {

@@ -31,7 +31,7 @@ const ROOMY: usize = 8 << 20;
 const CRAMPED: usize = 64 << 10;
 
 fn settings(cache_bytes: usize) -> Settings {
-    Settings { cache_bytes, retention_days: None }
+    Settings { cache_bytes, history_bytes: 0, retention_days: None }
 }
 
 /// The database that a disk holds.
