@@ -2,7 +2,7 @@
 
 use super::evaluation::{ChurnMetrics, PurchaseMetrics, Trial, ValueMetrics};
 use super::purchases::{self, Known};
-use super::settings::{ChurnBy, TrainingSettings};
+use super::settings::TrainingSettings;
 use super::stage::{Ask, Cuts, Encoded, Rival, Stage};
 use super::tracking::PurchaseTracking;
 use super::{Clock, TrainError, blend, churn, value};
@@ -68,6 +68,11 @@ pub(super) fn forecast_among(
     } else {
         Clock::plan(first, as_of, settings.horizon_days)?
     };
+    if clock.bridged() && settings.churn_is.is_of_the_window_alone() {
+        let (span_days, window_days) = (as_of.day.since(first), clock.window_days);
+        let horizon_days = clock.horizon_days;
+        return Err(TrainError::InactivityNotBridged { span_days, window_days, horizon_days });
+    }
     progress("heads: fit, calibrate, measure");
     let (stages, last) = if undated {
         let (stages, all) = drawn_stages(histories, settings, plan, as_of)?;
@@ -77,8 +82,9 @@ pub(super) fn forecast_among(
     };
     // The last fit is at c3, or, where customers were drawn, of them all.
     let last = last.as_ref().unwrap_or(&stages[2]);
-    let last_not_lost = last.not_lost(settings.eligibility);
-    let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
+    let last_not_lost = last.not_lost(settings.eligibility, settings.churn_is);
+    let not_lost =
+        stages.each_ref().map(|stage| stage.not_lost(settings.eligibility, settings.churn_is));
     if not_lost[2].n_customers() == 0 {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
     }
@@ -110,7 +116,7 @@ pub(super) fn forecast_among(
     let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
     progress("heads: blend");
     let blend = |cutoff: Day, days: u32, encoder: &Encoder| {
-        if settings.churn_is == ChurnIs::Label || !settings.heads.wants_blend() {
+        if !settings.wants_blend() {
             return Err(FitError::NoBlend);
         }
         blend::fit(&blend::Known {
@@ -151,13 +157,8 @@ pub(super) fn forecast_among(
     };
     let (value, value_trials) =
         value::head(&value_cuts, &value_last, settings.heads.value, window_days, settings.seed);
-    let (churn, churn_trials) = churn::head(
-        &churn_cuts,
-        &churn_last,
-        // The end of a contract is no matter of purchases.
-        if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
-        settings.seed,
-    );
+    let (churn, churn_trials) =
+        churn::head(&churn_cuts, &churn_last, settings.churn_by(), settings.seed);
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
     let serves = value.model == ValueModel::Blend || churn.model == ChurnModel::Blend;

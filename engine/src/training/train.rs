@@ -243,7 +243,7 @@ fn members(
         known.encoder.encode(raw, encoded);
         let facts = Facts { raw, encoded, lifetime, as_of };
         let expected = known.within(&facts, settings.churn_is, days);
-        let lost = settings.eligibility.is_lost(lifetime);
+        let lost = settings.eligibility.is_lost(settings.churn_is, lifetime);
         Member {
             cluster: labels[row],
             ltv: expected.spend,

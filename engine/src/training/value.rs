@@ -33,7 +33,7 @@ pub fn head(
     by: ValueBy,
     window_days: u32,
     seed: Seed,
-) -> (ValueHead, Vec<Trial<ValueMetrics>>) {
+) -> (ValueHead, Vec<Trial<ValueMetrics>>, Vec<bool>) {
     let naive_rate = NaiveRate { window_days };
     let fit = |family, data: &Encoded| fit(family, data, &naive_rate, seed);
     let run = |family| -> Result<Fitted, FitError> {

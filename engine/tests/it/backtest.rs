@@ -73,7 +73,10 @@ fn models_know_nothing_of_what_comes_and_outcomes_are_what_came() {
     let quiet = backtested(&cut(&log, as_of(CUTOFF)), &settings);
     assert_eq!(found.models, quiet.models);
     assert_eq!(found.customers, quiet.customers);
-    assert!(quiet.silent().iter().all(|&silent| silent) && quiet.spend.iter().sum::<f64>() == 0.0);
+    assert!(
+        quiet.churned.iter().all(|&churned| churned == Some(true))
+            && quiet.spend.iter().sum::<f64>() == 0.0
+    );
     let (cutoff, until) = (as_of(CUTOFF).day, as_of(UNTIL).day);
     for (row, id) in found.customers.iter().enumerate() {
         let history = log.iter().find(|history| history.customer() == id).unwrap();

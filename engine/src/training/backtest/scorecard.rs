@@ -38,7 +38,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Of P(no purchase).
+    /// Of P(churn).
     pub const OF_CHURN: [Metric; 4] = [Metric::Auc, Metric::Brier, Metric::LogLoss, Metric::Ece];
     /// Of expected purchases and of expected spend.
     pub const OF_AMOUNTS: [Metric; 9] = [
@@ -76,7 +76,7 @@ impl Metric {
 /// Every model that answers, by what it answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scorecard {
-    /// Of P(no purchase).
+    /// Of P(churn).
     pub churn: Section,
     /// Of days with a purchase.
     pub purchases: Section,
@@ -88,7 +88,7 @@ pub struct Scorecard {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Section {
     pub n_customers: usize,
-    /// Mean of what happened: the share that bought nothing, days with a purchase, or spend.
+    /// Mean of what happened: the share that churned, days with a purchase, or spend.
     pub mean_actual: f64,
     /// The model that gains are over.
     pub baseline: &'static str,
@@ -113,8 +113,10 @@ impl Backtest {
             let counts = |&row: &usize| who == Who::All || is_eligible[row];
             (0..self.customers.len()).filter(counts).collect()
         };
-        let (churning, valued) = (rows(&self.is_churning), rows(&self.is_valued));
-        let silent = picked(&numbers(&self.silent()), &churning);
+        let valued = rows(&self.is_valued);
+        let (churning, churned) =
+            self.outcomes_of_churn(|row| who == Who::All || self.is_churning[row]);
+        let silent = numbers(&churned);
         let churn: Vec<(&str, Churn)> =
             self.answering(|answers| Churn::of(answers, &churning, &silent));
         let amounts = |actual: &[f64], of: fn(&Answers) -> Said<'_>| {
