@@ -1,6 +1,6 @@
 //! What training says of a version.
 
-use super::heads::{purchase_lines, replacements, served, trial_tables};
+use super::heads::{coverage_table, purchase_lines, replacements, served, trial_tables};
 use super::table::{Table, money, number, percent};
 use habitus_engine::domain::{Currency, EventKind};
 use habitus_engine::models::density::REACHABILITY_QUANTILES;
@@ -82,6 +82,19 @@ pub fn training_report(
     report += &trial_tables(evaluation);
     for line in replacements(version) {
         push_line(&mut report, &format!("- {line}"));
+    }
+    if let Some(coverage) = &evaluation.interval_coverage {
+        let (table, level) = (coverage_table(coverage), percent(coverage.level));
+        push_line(
+            &mut report,
+            &format!(
+                "\n### Intervals by segment\n\n{table}\nThe share of customers whose spend, or days with a \
+                 purchase, lay within their interval after {}, of {level} that are meant to. Each stands in \
+                 the segment that this version gives them by what was known then. Under 30 customers a \
+                 share would say nothing.",
+                clock.measure
+            ),
+        );
     }
     if let Some(head) = &version.forecast.purchases {
         push_line(&mut report, &format!("\n### Purchases\n\n{}", purchase_lines(head)));

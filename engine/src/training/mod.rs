@@ -9,6 +9,7 @@ mod blend;
 mod bootstrap;
 mod churn;
 mod clock;
+mod coverage;
 mod error;
 mod evaluation;
 mod forecast;
@@ -32,6 +33,7 @@ pub use backtest::{
 };
 pub use bootstrap::{Estimate, Interval, Resampled};
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};
+pub use coverage::{Held, IntervalCoverage, SegmentCoverage};
 pub use error::TrainError;
 pub use evaluation::{
     ChurnMetrics, Evaluation, FeatureSummary, PurchaseMetrics, SegmentMetrics, Trial, ValueMetrics,
