@@ -143,8 +143,8 @@ pub fn evaluation_report(
     let mut report = format!(
         "# Evaluation of {name}\n\nEvery model learned from what was known at a cut-off and was then held \
          against what happened in the horizon after it. ± is one standard error by {replicates} draws of \
-         customers; gains are over the baseline, positive is better, with their {} intervals. The metrics \
-         are defined in docs/models/evaluation.md.\n",
+         customers; gains are over the baseline, of interval scores over empirical quantiles by tenths of \
+         the prediction; positive is better, with their {} intervals. The metrics are defined in docs/models/evaluation.md.\n",
         percent(Resampled::LEVEL),
     );
     for (evaluated, plots) in cutoffs {
@@ -162,7 +162,10 @@ fn tables(card: &Scorecard) -> String {
 
 /// A row for each model that answers.
 fn table(what: &str, section: &Section, metrics: &[Metric]) -> Table {
-    let over = format!("over {}", section.baseline);
+    let mut over = format!("over {}", section.baseline);
+    if let Some(interval) = section.interval_baseline {
+        let _ = write!(over, ", intervals over {interval}");
+    }
     let mut headers = vec![what];
     headers.extend(metrics.iter().map(|metric| name(*metric)));
     headers.push(&over);
@@ -208,7 +211,10 @@ fn gains(card: &Scorecard) -> String {
         let told =
             |metric: &&Metric| section.models.iter().any(|model| model.gains.contains_key(metric));
         let metrics: Vec<Metric> = metrics.iter().filter(told).copied().collect();
-        let first = format!("gain in {what} over {}", section.baseline);
+        let mut first = format!("gain in {what} over {}", section.baseline);
+        if let Some(interval) = section.interval_baseline {
+            let _ = write!(first, ", in intervals over {interval}");
+        }
         let mut headers = vec![first.as_str()];
         headers.extend(metrics.iter().map(|metric| name(*metric)));
         let mut table = Table::new(&headers);

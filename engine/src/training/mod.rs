@@ -28,8 +28,8 @@ mod train;
 mod value;
 
 pub use backtest::{
-    Answers, Backtest, Bounds, CHURN_BASELINE, Curves, Decile, Metric, ModelScores, SERVED,
-    Scorecard, Section, VALUE_BASELINE, Who, backtest,
+    Answers, Backtest, Bounds, CHURN_BASELINE, Curves, Decile, INTERVAL_BASELINE, Metric,
+    ModelScores, SERVED, Scorecard, Section, VALUE_BASELINE, Who, backtest,
 };
 pub use bootstrap::{Estimate, Interval, Resampled};
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};

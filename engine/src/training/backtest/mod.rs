@@ -1,6 +1,7 @@
 //! What every model would have said at a cut-off, beside what happened after it.
 
 mod curves;
+mod deciles;
 mod scorecard;
 
 pub use curves::{Curves, Decile};
@@ -29,6 +30,9 @@ pub const SERVED: &str = "served";
 /// rate for purchases and spend.
 pub const CHURN_BASELINE: &str = "recency";
 pub const VALUE_BASELINE: &str = "naive_rate";
+/// The row that interval scores are held against: the quantiles of what customers with alike predictions
+/// did earlier.
+pub const INTERVAL_BASELINE: &str = "decile_quantiles";
 
 /// The customers who were known at a cut-off, what they did in the horizon after it, and what each
 /// model had said of them. Row by row the same customer throughout, in the order of the histories.
@@ -84,6 +88,7 @@ pub struct Bounds {
 }
 
 /// Whom models are asked about, and when.
+#[derive(Clone, Copy)]
 struct Asked<'a> {
     cutoff: Day,
     days: u32,
@@ -155,6 +160,7 @@ pub fn backtest(
         .collect();
     // One more model is one more row here.
     let mut models = vec![asked.naive_rate(), asked.recency(&known, &settings, cutoff)];
+    models.push(asked.decile_quantiles(&known, &settings, &plan, cutoff, &forecast));
     models.extend(asked.rivals(&forecast, rivals));
     models.extend(families);
     models.push(asked.served(&forecast));
@@ -226,6 +232,16 @@ impl Answers {
         check("P(churn)", &mut self.silence);
         check("purchases", &mut self.purchases);
         check("spend", &mut self.spend);
+        let mut check = |name: &str, bounds: &mut Option<Bounds>| {
+            let both = bounds.iter().flat_map(|bounds| bounds.low.iter().zip(&bounds.high));
+            let n = both.filter(|(low, high)| !(low.is_finite() && high.is_finite())).count();
+            if n > 0 {
+                notes.push(format!("interval of {name} left out: not finite for {n} customers"));
+                *bounds = None;
+            }
+        };
+        check("purchases", &mut self.purchase_interval);
+        check("spend", &mut self.spend_interval);
         self.notes.extend(notes);
         self
     }

@@ -1,6 +1,6 @@
 //! Every model against every metric, with what the bootstrap over customers says of each number.
 
-use super::{Answers, Backtest, Bounds, CHURN_BASELINE, VALUE_BASELINE};
+use super::{Answers, Backtest, Bounds, CHURN_BASELINE, INTERVAL_BASELINE, VALUE_BASELINE};
 use crate::domain::Seed;
 use crate::training::bootstrap::{Estimate, Resampled};
 use crate::training::metrics::{
@@ -92,6 +92,8 @@ pub struct Section {
     pub mean_actual: f64,
     /// The model that gains are over.
     pub baseline: &'static str,
+    /// That of gains in the interval score; absent where no interval is asked for.
+    pub interval_baseline: Option<&'static str>,
     pub models: Vec<ModelScores>,
 }
 
@@ -171,14 +173,18 @@ fn section(
     metrics: &[Metric],
     resampled: &Resampled,
 ) -> Section {
-    let base = names.iter().position(|name| *name == baseline);
+    let place_of = |name: &str| names.iter().position(|known| *known == name);
+    let base_of = |metric: Metric| match metric {
+        Metric::IntervalScore => place_of(INTERVAL_BASELINE),
+        _ => place_of(baseline),
+    };
     let model = |(index, name): (usize, &&str)| {
         let place = |model: usize, metric: usize| model * metrics.len() + metric;
         let score = |(metric, name): (usize, &Metric)| {
             Some((*name, resampled.estimate(|values| values[place(index, metric)])?))
         };
         let gain = |(metric, name): (usize, &Metric)| {
-            let base = base.filter(|&base| base != index)?;
+            let base = base_of(*name).filter(|&base| base != index)?;
             let loss = |value: Option<f64>| name.loss(value?);
             let gain = resampled.estimate(|values| {
                 Some(loss(values[place(base, metric)])? - loss(values[place(index, metric)])?)
@@ -195,6 +201,7 @@ fn section(
         n_customers: actual.len(),
         mean_actual: actual.iter().sum::<f64>() / actual.len().max(1) as f64,
         baseline,
+        interval_baseline: metrics.contains(&Metric::IntervalScore).then_some(INTERVAL_BASELINE),
         models: names.iter().enumerate().map(model).collect(),
     }
 }
