@@ -197,7 +197,7 @@ fn value_table(trials: &[Trial<ValueMetrics>]) -> Table {
 
 /// What the served intervals held, by segment.
 pub(super) fn coverage_table(coverage: &IntervalCoverage) -> Table {
-    let mut table = Table::new(&["segment", "name", "customers", "of spend", "of purchases"]);
+    let mut table = Table::new(&["segment", "name", "customers", "spend held", "purchases held"]);
     let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), percent);
     let mut row = |id: String, name: String, held: &Held| {
         let (spend, purchases) = (share(held.spend), share(held.purchases));

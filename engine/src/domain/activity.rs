@@ -15,7 +15,7 @@ pub struct Kinds(u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inactivity {
-    /// At least 1.
+    /// At least 1. More than the horizon would be no question: who was active of late could not churn.
     pub days: u32,
     /// What counts as activity.
     pub activity: Kinds,

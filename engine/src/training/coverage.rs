@@ -32,7 +32,7 @@ pub struct SegmentCoverage {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     pub n_customers: usize,
-    /// Share by spend, in `[0, 1]`; absent under [`LEAST_CUSTOMERS`].
+    /// Share by spend, in `[0, 1]`; absent under 30 customers.
     pub spend: Option<f64>,
     /// Share by days with a purchase; also absent where the model of value has no interval of them.
     pub purchases: Option<f64>,

@@ -178,6 +178,22 @@ fn a_version_is_made_again_and_told_apart_from_others() {
 }
 
 #[test]
+fn a_store_teaches_what_its_log_does() {
+    let place = place();
+    let (config, store) = (place.path("store.toml"), place.path("store"));
+    std::fs::write(&config, format!("{COLUMNS}{MODEL}{INACTIVITY}")).unwrap();
+    place.run("ingest").path("--config", &config).path("--store", &store).json();
+    let of_store = Run::new("train")
+        .path("--config", &config)
+        .path("--store", &store)
+        .path("--models", &place.path("of-store"))
+        .arg("--as-of")
+        .arg(AS_OF)
+        .json();
+    assert_eq!(of_store["digest"], place.report["digest"]);
+}
+
+#[test]
 fn what_happened_after_a_cutoff_is_inactivity_too() {
     let place = place();
     let config = place.path("evaluate.toml");
