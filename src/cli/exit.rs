@@ -152,6 +152,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | TrainError::NobodyAt { .. }
             | TrainError::TooFewLabels
             | TrainError::UndatedBesideEvents
+            | TrainError::InactivityNotBridged { .. }
             | TrainError::Clock(_) => DATA,
             TrainError::Spec(_)
             | TrainError::Encoder(_)

@@ -171,6 +171,7 @@ fn show(choice: &ModelChoice, global: &Global) -> anyhow::Result<()> {
                 ("noise", report::noise(version).unwrap_or_else(|| "not told".to_owned())),
                 ("purchases", report::purchases(version)),
                 ("churn", version.forecast.churn.model.family().to_owned()),
+                ("churn is", report::churn_meaning(version.churn_is)),
                 ("value", version.forecast.value.model.family().to_owned()),
                 ("seed", sealed.settings.seed.0.to_string()),
                 ("trained from", trained_from(manifest)),

@@ -15,6 +15,8 @@ use crate::report;
 use anyhow::Context;
 use clap::ArgGroup;
 use habitus_engine::domain::AsOf;
+use habitus_engine::models::churn::ChurnModel;
+use habitus_engine::models::value::ValueModel;
 use habitus_engine::training::{self, Input, Predecessor, Trained};
 use habitus_engine::version::Incumbent;
 use serde_json::json;
@@ -403,10 +405,28 @@ pub fn clock_line(trained: &Trained) -> String {
         clock.calibrate,
         clock.measure,
         clock.window_days,
-        if trained.evaluation.bridged {
-            format!("; bridged to the horizon of {} days", clock.horizon_days)
-        } else {
-            String::new()
-        }
+        bridge(trained)
     )
+}
+
+/// How the answers reach from the label windows to the horizon, where that is longer. The blend needs
+/// no bridge.
+fn bridge(trained: &Trained) -> String {
+    let forecast = &trained.version.forecast;
+    let days = forecast.bridge.horizon_days;
+    let by_blend =
+        (forecast.value.model == ValueModel::Blend, forecast.churn.model == ChurnModel::Blend);
+    match by_blend {
+        _ if !trained.evaluation.bridged => String::new(),
+        (true, true) => format!("; the blend is asked about the horizon of {days} days itself"),
+        (true, false) => format!(
+            "; churn is bridged to the horizon of {days} days, and the blend, which tells value, is asked \
+             about it itself"
+        ),
+        (false, true) => format!(
+            "; value is bridged to the horizon of {days} days, and the blend, which tells churn, is asked \
+             about it itself"
+        ),
+        (false, false) => format!("; bridged to the horizon of {days} days"),
+    }
 }

@@ -1,6 +1,7 @@
 //! The only reader of settings: compiled-in defaults, then a file, then the environment, then
 //! flags. What comes out has no impossible values.
 
+mod model;
 mod serve;
 mod store;
 mod written;
@@ -185,8 +186,9 @@ fn variable_as_table(variable: &str, text: &str) -> toml::Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use habitus_engine::domain::Seed;
+    use habitus_engine::domain::{Kinds, Seed};
     use habitus_engine::training::HeadSettings;
+    use habitus_engine::version::ChurnIs;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
         Config::from_text(text, &Overrides::default())
@@ -227,6 +229,30 @@ mod tests {
             ("[heads]\nl1_ratio = 1.5", "heads.l1_ratio"),
             ("[features]\npack = 'none'", "features"),
             ("surprise = 1", "surprise"),
+            ("[model]\nchurn = 'boredom'", "model.churn"),
+            ("[model]\nchurn = 'inactivity'", "model.inactive_days"),
+            ("[model]\nchurn = 'inactivity'\ninactive_days = 0", "model.inactive_days"),
+            ("[model]\nchurn = 'inactivity'\ninactive_days = 91", "model.inactive_days"),
+            ("[model]\ninactive_days = 30", "model.inactive_days"),
+            ("[model]\nactivity = ['visit']", "model.activity"),
+            ("[model]\nchurn = 'inactivity'\ninactive_days = 9\nactivity = []", "model.activity"),
+            (
+                "[model]\nchurn = 'inactivity'\ninactive_days = 9\nlost_after_days = 9",
+                "model.lost_after_days",
+            ),
+            (
+                "[model]\nchurn = 'inactivity'\ninactive_days = 9\n[heads]\nchurn = 'blend'",
+                "heads.churn",
+            ),
+            (
+                "[model]\nchurn = 'inactivity'\ninactive_days = 9\n[heads]\nchurn = 'purchases'",
+                "heads.churn",
+            ),
+            (
+                "[model]\nchurn = 'inactivity'\ninactive_days = 9\n[[features.list]]\n\
+                 name = 'days_since_activity'\naggregate = 'count'",
+                "features",
+            ),
             (
                 "[[features.list]]\nname = 'units'\naggregate = 'sum'\nof = 'quantity'",
                 "data.columns",
@@ -235,6 +261,21 @@ mod tests {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn inactivity_adds_its_inputs_to_the_heads_alone() {
+        let plain = load("").unwrap().training;
+        let text = "[model]\nchurn = 'inactivity'\ninactive_days = 90";
+        let inactive = load(text).unwrap().training;
+        let ChurnIs::Inactivity(inactivity) = inactive.churn_is else { panic!("{text}") };
+        assert_eq!((inactivity.days, inactivity.activity), (90, Kinds::OF_CUSTOMERS));
+        assert_eq!(inactive.spec.0[..plain.spec.0.len()], plain.spec.0);
+        assert_eq!(inactive.spec.0.len(), plain.spec.0.len() + 3);
+        assert_eq!(inactive.segment_features, plain.spec.names());
+        // Of purchases alone the default pack has them all.
+        let same = load(&format!("{text}\nactivity = ['purchase']")).unwrap().training;
+        assert_eq!((same.spec, same.segment_features), (plain.spec, plain.segment_features));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The settings as they are written, and what is impossible among them.
 
+use super::model::{RawModel, with_inputs_of};
 use super::serve::RawServe;
 use super::store::RawStore;
 use super::{Config, ConfigError, Overrides};
@@ -52,18 +53,6 @@ struct RawData {
     duplicates: Duplicates,
     max_rejected_share: f64,
     columns: Columns,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawModel {
-    name: String,
-    seed: u64,
-    horizon_days: u32,
-    min_age_days: u32,
-    lost_after_days: Option<u32>,
-    max_customers: u64,
-    churn: ChurnIs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,7 +128,7 @@ struct RawRegistry {
 }
 
 /// A decade: longer horizons are no forecast, and days must fit the calendar.
-const MOST_DAYS: u32 = 3_660;
+pub(super) const MOST_DAYS: u32 = 3_660;
 /// Training holds these customers in memory.
 const MOST_CUSTOMERS: u64 = 10_000_000;
 /// Below this the program itself is larger than the rows.
@@ -151,7 +140,7 @@ impl RawConfig {
     /// # Errors
     /// [`ConfigError::Key`], naming the first key whose value is impossible.
     pub(super) fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let name = overrides.name.clone().unwrap_or(self.model.name);
+        let name = overrides.name.clone().unwrap_or_else(|| self.model.name.clone());
         let plain = "use lower-case letters, digits, `-`, `_` and dots";
         refuse(!is_plain_name(&name), "model.name", || format!("`{name}` is no name; {plain}"))?;
         let horizon_days = overrides.horizon_days.unwrap_or(self.model.horizon_days);
@@ -171,12 +160,15 @@ impl RawConfig {
         refuse(!(1_000..=MOST_CUSTOMERS).contains(&max_customers), "model.max_customers", || {
             format!("{max_customers} is not possible; 1000 to {MOST_CUSTOMERS} are")
         })?;
-        let spec = self.features.spec()?;
+        let churn_is = self.model.churn_is(horizon_days)?;
+        let named = self.features.spec()?;
+        let spec = with_inputs_of(churn_is, &named)?;
+        // What was added is for the heads; segments are of what was named.
+        let unnamed = if spec == named { Vec::new() } else { named.names() };
         let segmentation = self.segments.params()?;
         let noise_quantile = self.segments.noise_quantile()?;
         check_columns(&spec, &self.data)?;
         check_attributes(&spec, &self.customers)?;
-        let churn_is = self.model.churn;
         let heads = self.heads.check(churn_is, &spec)?;
         refuse(
             churn_is == ChurnIs::Label && self.customers.label.is_none(),
@@ -221,7 +213,11 @@ impl RawConfig {
                 seed: Seed(overrides.seed.unwrap_or(self.model.seed)),
                 spec,
                 segmentation,
-                segment_features: self.segments.features,
+                segment_features: if self.segments.features.is_empty() {
+                    unnamed
+                } else {
+                    self.segments.features
+                },
                 small_below: self.segments.small_below,
                 noise_quantile,
                 segment_names: self.segments.names,
@@ -274,6 +270,13 @@ impl RawHeads {
         let needs_model = value == ValueBy::Purchases || churn == ChurnBy::Purchases;
         refuse(needs_model && purchases.is_empty(), "heads.purchases", || {
             "a head is to be served by a model of purchases, and none is listed".to_owned()
+        })?;
+        let inactivity = matches!(churn_is, ChurnIs::Inactivity(_));
+        let by_purchases = matches!(churn, ChurnBy::Purchases | ChurnBy::Blend);
+        refuse(inactivity && by_purchases, "heads.churn", || {
+            "models of purchases, the blend among them, cannot tell when inactivity is complete, which \
+             `model.churn` asks for"
+                .to_owned()
         })?;
         refuse(churn_is == ChurnIs::Label && churn == ChurnBy::Purchases, "heads.churn", || {
             "a model of purchases cannot tell when a contract ends, which `model.churn` asks for"
@@ -480,6 +483,6 @@ pub(super) fn refuse(
     if impossible { Err(key_error(key, message())) } else { Ok(()) }
 }
 
-fn key_error(key: &str, message: String) -> ConfigError {
+pub(super) fn key_error(key: &str, message: String) -> ConfigError {
     ConfigError::Key { key: key.to_owned(), message }
 }

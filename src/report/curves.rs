@@ -3,6 +3,7 @@
 use super::plots::{ACTUAL, EXPECTED};
 use super::sheet::{Axis, Chart, Drawn, FAINT, Mark, PlotError, RIGHT, Sheet, chart};
 use habitus_engine::training::{Backtest, CHURN_BASELINE, Curves, Decile, SERVED, VALUE_BASELINE};
+use habitus_engine::version::ChurnIs;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use std::iter::once;
@@ -29,7 +30,7 @@ pub fn backtest_plots(backtest: &Backtest) -> Result<Vec<(&'static str, String)>
     let mut files = Vec::new();
     if let Some(deciles) = &served.calibration {
         let baseline = of(CHURN_BASELINE).and_then(|curves| curves.calibration.as_ref());
-        files.push(calibration(deciles, baseline, when.clone())?);
+        files.push(calibration(deciles, baseline, when.clone(), backtest.churn_is)?);
     }
     if let (Some(gain), Some(best)) = (&served.gain, backtest.best_gain()) {
         let baseline = of(VALUE_BASELINE).and_then(|curves: &Curves| curves.gain.as_ref());
@@ -41,13 +42,22 @@ pub fn backtest_plots(backtest: &Backtest) -> Result<Vec<(&'static str, String)>
     Ok(files)
 }
 
-fn calibration(served: &[Decile], baseline: Option<&Vec<Decile>>, when: String) -> File {
+fn calibration(
+    served: &[Decile],
+    baseline: Option<&Vec<Decile>>,
+    when: String,
+    churn_is: ChurnIs,
+) -> File {
+    let (what, did) = match churn_is {
+        ChurnIs::Silence | ChurnIs::Label => ("no purchase", "bought nothing"),
+        ChurnIs::Inactivity(_) => ("inactive", "became inactive"),
+    };
     let points = |deciles: &[Decile]| -> Points {
         deciles.iter().map(|decile| (decile.mean_predicted, decile.mean_actual)).collect()
     };
     let sheet = Sheet {
         file: "calibration.svg",
-        title: "P(no purchase): what was promised, and how many bought nothing",
+        title: &format!("P({what}): what was promised, and how many {did}"),
         subtitle: format!("{when}, in ten bins of equal count"),
         keys: &[
             (SERVED, EXPECTED, Mark::Triangle),
@@ -58,8 +68,8 @@ fn calibration(served: &[Decile], baseline: Option<&Vec<Decile>>, when: String) 
     let (served, baseline) = (points(served), points(baseline.map_or(&[], Vec::as_slice)));
     let all = || served.iter().chain(&baseline);
     sheet.check(all().flat_map(|&(x, y)| [x, y]))?;
-    let x = Axis::shares(1.0, "Mean P(no purchase)".to_owned());
-    let y = Axis::shares(1.0, "Share that bought nothing".to_owned()).beside();
+    let x = Axis::shares(1.0, format!("Mean P({what})"));
+    let y = Axis::shares(1.0, format!("Share that {did}")).beside();
     sheet.draw(|root| {
         let mut chart = chart(root, &x, &y, RIGHT)?;
         dashed(&mut chart, [(0.0, 0.0), (1.0, 1.0)])?;
@@ -170,6 +180,8 @@ mod tests {
                 horizon_days: 60,
             },
             customers: (0..50).map(|i| CustomerId::new(&i.to_string())).collect(),
+            churn_is: ChurnIs::Silence,
+            churned: (0..50).map(|i| Some(i % 4 != 0)).collect(),
             purchases: row(|i| f64::from(u8::from(i % 4 == 0))),
             spend: (0..50).map(|i| if i % 4 == 0 { spend } else { 0.0 }).collect(),
             is_valued: vec![true; 50],

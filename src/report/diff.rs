@@ -1,6 +1,7 @@
 //! Two versions side by side.
 
 use super::table::{Table, number, percent};
+use super::version::churn_meaning;
 use crate::registry::Artefact;
 use habitus_engine::training::Evaluation;
 use serde::Serialize;
@@ -12,6 +13,8 @@ pub struct VersionDiff {
     pub versions: [String; 2],
     pub as_ofs: [String; 2],
     pub customers: [u64; 2],
+    /// What churn is in each, as a phrase; metrics of churn can be compared where it is the same.
+    pub churn_is: [String; 2],
     /// Of the served models, measured at each version's own last cut-off.
     pub metrics: Vec<MetricChange>,
     pub segments: Vec<SegmentChange>,
@@ -58,6 +61,7 @@ impl VersionDiff {
             versions: both.map(|each| format!("{}@{}", each.manifest.name, each.manifest.version)),
             as_ofs: both.map(|each| each.manifest.sealed.as_of.day.to_string()),
             customers: both.map(|each| each.manifest.sealed.population.n_customers),
+            churn_is: both.map(|each| churn_meaning(each.version.churn_is)),
             metrics: metrics(&evaluations),
             segments: segments(both),
             features: features(&evaluations),
@@ -136,6 +140,8 @@ impl fmt::Display for VersionDiff {
         table.row(vec!["as of".to_owned(), a.clone(), b.clone()]);
         let [a, b] = self.customers.map(|customers| customers.to_string());
         table.row(vec!["customers".to_owned(), a, b]);
+        let [a, b] = &self.churn_is;
+        table.row(vec!["churn is".to_owned(), a.clone(), b.clone()]);
         writeln!(f, "{table}")?;
         let difference = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| b - a);
         let mut table = Table::new(&["head", "metric", "A", "B", "B - A"]);

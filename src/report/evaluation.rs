@@ -4,6 +4,7 @@ use super::table::{Table, percent};
 use habitus_engine::training::{
     Backtest, Estimate, Metric, ModelScores, Resampled, Scorecard, Section,
 };
+use habitus_engine::version::ChurnIs;
 use serde_json::json;
 use std::fmt::Write;
 
@@ -21,7 +22,18 @@ impl Evaluated {
     /// Whom, when, and what happened.
     fn heading(&self) -> String {
         let Backtest { cutoff, until, clock, .. } = &self.backtest;
-        let n = self.all.churn.n_customers;
+        let n = self.all.spend.n_customers;
+        let churned = match self.backtest.churn_is {
+            ChurnIs::Inactivity(inactivity) => format!(
+                "of {} customers who were not inactive for {} days yet {} churned, of {n} in all",
+                self.all.churn.n_customers,
+                inactivity.days,
+                percent(self.all.churn.mean_actual),
+            ),
+            ChurnIs::Silence | ChurnIs::Label => {
+                format!("of {n} customers {} bought nothing", percent(self.all.churn.mean_actual))
+            }
+        };
         let learned = format!(
             "fitted at {}, calibrated at {}, last fitted at {}, each on the {} days after{}",
             clock.fit,
@@ -31,12 +43,9 @@ impl Evaluated {
             if clock.bridged() { "; bridged to the horizon" } else { "" },
         );
         format!(
-            "cut-off {cutoff}, {} days up to {until}: of {n} customers {} bought nothing; {:.4} days with \
-             a purchase and {:.2} spent on average\n{learned}",
-            clock.horizon_days,
-            percent(self.all.churn.mean_actual),
-            self.all.purchases.mean_actual,
-            self.all.spend.mean_actual,
+            "cut-off {cutoff}, {} days up to {until}: {churned}; {:.4} days with a purchase and {:.2} spent \
+             on average\n{learned}",
+            clock.horizon_days, self.all.purchases.mean_actual, self.all.spend.mean_actual,
         )
     }
 
@@ -44,8 +53,13 @@ impl Evaluated {
     fn blocks(&self) -> Vec<(String, &Scorecard)> {
         let eligible = &self.eligible;
         let counts = [eligible.churn.n_customers, eligible.spend.n_customers];
-        let everybody = format!("all {} customers", self.all.churn.n_customers);
-        if counts == [self.all.churn.n_customers; 2] {
+        let (n, can_churn) = (self.all.spend.n_customers, self.all.churn.n_customers);
+        let everybody = if n == can_churn {
+            format!("all {n} customers")
+        } else {
+            format!("all {n} customers, of whom {can_churn} were not yet inactive")
+        };
+        if counts == [self.all.churn.n_customers, self.all.spend.n_customers] {
             return vec![(format!("{everybody}, who are all eligible"), &self.all)];
         }
         let [churn, value] = counts;
@@ -85,6 +99,7 @@ impl Evaluated {
             "until": until.to_string(),
             "horizon_days": clock.horizon_days,
             "window_days": clock.window_days,
+            "churn_is": self.backtest.churn_is,
             "bridged": clock.bridged(),
             "clock": {
                 "fit": clock.fit.to_string(),
@@ -128,8 +143,8 @@ pub fn evaluation_report(
     let mut report = format!(
         "# Evaluation of {name}\n\nEvery model learned from what was known at a cut-off and was then held \
          against what happened in the horizon after it. ± is one standard error by {replicates} draws of \
-         customers; gains are over the baseline, positive is better, with their {} intervals. The metrics \
-         are defined in docs/models/evaluation.md.\n",
+         customers; gains are over the baseline, of interval scores over empirical quantiles by tenths of \
+         the prediction; positive is better, with their {} intervals. The metrics are defined in docs/models/evaluation.md.\n",
         percent(Resampled::LEVEL),
     );
     for (evaluated, plots) in cutoffs {
@@ -147,7 +162,10 @@ fn tables(card: &Scorecard) -> String {
 
 /// A row for each model that answers.
 fn table(what: &str, section: &Section, metrics: &[Metric]) -> Table {
-    let over = format!("over {}", section.baseline);
+    let mut over = format!("over {}", section.baseline);
+    if let Some(interval) = section.interval_baseline {
+        let _ = write!(over, ", intervals over {interval}");
+    }
     let mut headers = vec![what];
     headers.extend(metrics.iter().map(|metric| name(*metric)));
     headers.push(&over);
@@ -193,7 +211,10 @@ fn gains(card: &Scorecard) -> String {
         let told =
             |metric: &&Metric| section.models.iter().any(|model| model.gains.contains_key(metric));
         let metrics: Vec<Metric> = metrics.iter().filter(told).copied().collect();
-        let first = format!("gain in {what} over {}", section.baseline);
+        let mut first = format!("gain in {what} over {}", section.baseline);
+        if let Some(interval) = section.interval_baseline {
+            let _ = write!(first, ", in intervals over {interval}");
+        }
         let mut headers = vec![first.as_str()];
         headers.extend(metrics.iter().map(|metric| name(*metric)));
         let mut table = Table::new(&headers);

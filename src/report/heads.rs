@@ -2,7 +2,10 @@
 
 use super::table::{Table, number, percent};
 use habitus_engine::models::btyd::Season;
-use habitus_engine::training::{ChurnMetrics, Evaluation, PurchaseMetrics, Trial, ValueMetrics};
+use habitus_engine::training::{
+    ChurnMetrics, Evaluation, Held, IntervalCoverage, PurchaseMetrics, SegmentCoverage, Trial,
+    ValueMetrics,
+};
 use habitus_engine::version::{
     CovariateColumn, CovariateHead, ModelVersion, PurchaseHead, Replaced,
 };
@@ -189,6 +192,21 @@ fn value_table(trials: &[Trial<ValueMetrics>]) -> Table {
             note(trial),
         ]);
     }
+    table
+}
+
+/// What the served intervals held, by segment.
+pub(super) fn coverage_table(coverage: &IntervalCoverage) -> Table {
+    let mut table = Table::new(&["segment", "name", "customers", "spend held", "purchases held"]);
+    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), percent);
+    let mut row = |id: String, name: String, held: &Held| {
+        let (spend, purchases) = (share(held.spend), share(held.purchases));
+        table.row(vec![id, name, held.n_customers.to_string(), spend, purchases]);
+    };
+    for SegmentCoverage { segment, name, held } in &coverage.segments {
+        row(segment.to_string(), name.clone(), held);
+    }
+    row("all".to_owned(), String::new(), &coverage.all);
     table
 }
 

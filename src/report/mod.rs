@@ -18,4 +18,4 @@ pub use lineage::{gate, lineage};
 pub use plots::plots;
 pub use sheet::PlotError;
 pub use table::{Table, money, number, percent};
-pub use version::{noise, segment_table, training_report};
+pub use version::{churn_meaning, noise, segment_table, training_report};

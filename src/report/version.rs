@@ -1,12 +1,12 @@
 //! What training says of a version.
 
-use super::heads::{purchase_lines, replacements, served, trial_tables};
+use super::heads::{coverage_table, purchase_lines, replacements, served, trial_tables};
 use super::table::{Table, money, number, percent};
-use habitus_engine::domain::Currency;
+use habitus_engine::domain::{Currency, EventKind};
 use habitus_engine::models::density::REACHABILITY_QUANTILES;
 use habitus_engine::segments::Segment;
 use habitus_engine::training::{Evaluation, Trained};
-use habitus_engine::version::{ModelVersion, NoiseLevel};
+use habitus_engine::version::{ChurnIs, ModelVersion, NoiseLevel};
 use std::fmt::Write;
 
 /// One line per segment.
@@ -73,12 +73,28 @@ pub fn training_report(
         push_line(&mut report, &format!("\n### Where from\n\n{lineage}"));
     }
     push_line(&mut report, &format!("\n## Heads\n\n{}\n", heads_line(evaluation)));
+    if version.churn_is != ChurnIs::Silence {
+        push_line(&mut report, &format!("Churn is {}.\n", churn_meaning(version.churn_is)));
+    }
     for note in &evaluation.notes {
         push_line(&mut report, &format!("- **Note**: {note}.\n"));
     }
     report += &trial_tables(evaluation);
     for line in replacements(version) {
         push_line(&mut report, &format!("- {line}"));
+    }
+    if let Some(coverage) = &evaluation.interval_coverage {
+        let (table, level) = (coverage_table(coverage), percent(coverage.level));
+        push_line(
+            &mut report,
+            &format!(
+                "\n### Intervals by segment\n\n{table}\nThe share of customers whose spend, or days with a \
+                 purchase, lay within their interval after {}, of {level} that are meant to. Each stands in \
+                 the segment that this version gives them by what was known then. Under 30 customers a \
+                 share would say nothing.",
+                clock.measure
+            ),
+        );
     }
     if let Some(head) = &version.forecast.purchases {
         push_line(&mut report, &format!("\n### Purchases\n\n{}", purchase_lines(head)));
@@ -153,6 +169,20 @@ fn heads_line(evaluation: &Evaluation) -> String {
             ""
         },
     )
+}
+
+/// What churn is in a version, as a phrase.
+pub fn churn_meaning(churn_is: ChurnIs) -> String {
+    match churn_is {
+        ChurnIs::Silence => "no purchase within the horizon".to_owned(),
+        ChurnIs::Label => "the end of a contract".to_owned(),
+        ChurnIs::Inactivity(inactivity) => {
+            let kinds = Vec::<EventKind>::from(inactivity.activity);
+            let kinds: Vec<&str> = kinds.into_iter().map(EventKind::name).collect();
+            let (days, kinds) = (inactivity.days, kinds.join(", "));
+            format!("{days} days in a row without activity ({kinds}), complete within the horizon")
+        }
+    }
 }
 
 /// From where on a customer is unlike those that the segments were learned from; `None` where

@@ -7,7 +7,7 @@ use crate::registry::{GateRecord, Manifest};
 use crate::serving::{Described, Listed, LoadedModel};
 use habitus_engine::segments::{LineageRecord, Share};
 use habitus_engine::training::{Comparison, Outcome};
-use habitus_engine::version::{Lineage, ModelVersion, Replaced};
+use habitus_engine::version::{ChurnIs, Lineage, ModelVersion, Replaced};
 use prost_types::value::Kind;
 use prost_types::{ListValue, NullValue, Struct, Value};
 
@@ -42,6 +42,11 @@ fn model_version(
     served: &LoadedModel,
 ) -> pb::ModelVersion {
     let sealed = &manifest.sealed;
+    let (churn_meaning, inactive_days) = match sealed.settings.churn_is {
+        ChurnIs::Silence => (pb::ChurnMeaning::Silence, None),
+        ChurnIs::Label => (pb::ChurnMeaning::Label, None),
+        ChurnIs::Inactivity(inactivity) => (pb::ChurnMeaning::Inactivity, Some(inactivity.days)),
+    };
     pb::ModelVersion {
         name: manifest.name.clone(),
         version: manifest.version.clone(),
@@ -61,6 +66,8 @@ fn model_version(
             n_sampled: sealed.population.n_sampled,
         }),
         incumbent_version: sealed.incumbent.as_ref().map(|incumbent| incumbent.version.clone()),
+        churn_meaning: churn_meaning.into(),
+        inactive_days,
     }
 }
 

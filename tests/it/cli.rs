@@ -6,6 +6,7 @@ mod customers;
 mod evaluate;
 mod from_store;
 mod gate;
+mod inactivity;
 mod ingest;
 mod memory;
 mod registry;

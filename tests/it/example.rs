@@ -58,6 +58,30 @@ fn the_demo_goes_all_the_way() {
 }
 
 #[test]
+fn a_blend_is_not_called_bridged() {
+    let directory = tempfile::tempdir().unwrap();
+    let printed = |by: Option<&str>| {
+        let train = Run::new("train")
+            .path("--config", &root().join("examples/cdnow/habitus.toml"))
+            .path("--events", &root().join("examples/cdnow/orders.csv"))
+            .path("--models", directory.path())
+            .arg("--horizon-days")
+            .arg("180");
+        let train = match by {
+            Some(churn) => train.env("HABITUS_HEADS__CHURN", churn),
+            None => train,
+        };
+        let output = train.output();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let blend = printed(None);
+    assert!(blend.contains("after; the blend is asked about the horizon of 180 days itself"));
+    let mixed = printed(Some("logistic"));
+    assert!(mixed.contains("after; churn is bridged to the horizon of 180 days, and the blend"));
+}
+
+#[test]
 fn the_examples_log_is_what_its_configuration_reads() {
     let directory = tempfile::tempdir().unwrap();
     let example = |file: &str| Path::new("examples/cdnow").join(file);

@@ -27,9 +27,17 @@ pub struct Lifetime {
     pub total_spend: f64,
     /// Mean spend of the repeat purchase days, in major currency units; 0 without repeats.
     pub monetary_value: f64,
+    /// Days in a row without activity, where churn is inactivity.
+    pub inactive_days: Option<u32>,
 }
 
 impl Lifetime {
+    /// For how many days the customer has been silent, as churn understands it: without activity where
+    /// churn is inactivity, and else without a purchase.
+    pub fn silent_days(&self) -> u32 {
+        self.inactive_days.unwrap_or(self.days_since_last_purchase)
+    }
+
     /// Mean spend of a purchase day, in major currency units; 0 without purchases.
     pub fn mean_spend(&self) -> f64 {
         if self.purchase_days == 0 { 0.0 } else { self.total_spend / f64::from(self.purchase_days) }

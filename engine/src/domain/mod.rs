@@ -3,6 +3,7 @@
 //! Nothing here computes a feature or a model. Values are exact: money and quantities are integers,
 //! time is UTC milliseconds next to the calendar day of the configured zone.
 
+mod activity;
 mod attributes;
 mod decimal;
 mod digest;
@@ -22,6 +23,7 @@ mod shape;
 mod text;
 mod time;
 
+pub use activity::{Inactivity, Kinds};
 pub use attributes::{AttributeValue, Attributes, Label};
 pub use decimal::DecimalError;
 pub use digest::sha256;

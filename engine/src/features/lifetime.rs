@@ -61,5 +61,6 @@ pub fn lifetime(history: &History, as_of: AsOf, currency: &Currency) -> Option<L
         } else {
             major(purchases.sum - first_day_spend) / f64::from(frequency)
         },
+        inactive_days: None,
     })
 }

@@ -26,7 +26,7 @@ pub use categories::Categories;
 pub use check::SpecError;
 pub use encoder::{ColumnEncoder, Encoder, EncoderError, Step};
 pub use lifetime::{lifetime, lifetime_or_none};
-pub use pack::purchases;
+pub use pack::{inputs_of_activity, purchases};
 pub use plan::{FeatureTable, Plan};
 pub use spec::{Feature, FeatureSpec, Filter, Transform};
 pub use window::Window;

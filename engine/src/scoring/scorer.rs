@@ -4,7 +4,7 @@ use crate::domain::{
     Abstention, Answer, AsOf, ChurnAnswer, History, Lifetime, Prediction, Reason, SegmentAnswer,
     ValueAnswer,
 };
-use crate::features::{Encoder, Plan, SpecError, lifetime_or_none};
+use crate::features::{Encoder, Plan, SpecError};
 use crate::models::blend::{Look, NAMES};
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
@@ -85,7 +85,7 @@ impl Scorer {
             let new = Abstention::TooNew;
             return answer(Answer::Abstained(new), Answer::Abstained(new), Answer::Abstained(new));
         }
-        let life = lifetime_or_none(history, as_of, currency);
+        let life = version.churn_is.lifetime(history, as_of, currency);
         let mut raw = vec![0.0; self.plan.names().len()];
         self.plan.evaluate(history, as_of, &mut raw);
         let forecast = &version.forecast;
@@ -144,7 +144,7 @@ impl Scorer {
         look: Option<&Look>,
         expected: &Expected,
     ) -> Answer<ChurnAnswer> {
-        if self.version.eligibility.is_lost(facts.lifetime) {
+        if self.version.eligibility.is_lost(self.version.churn_is, facts.lifetime) {
             return Answer::Abstained(Abstention::AlreadyLost);
         }
         let forecast = &self.version.forecast;
@@ -178,8 +178,8 @@ impl Scorer {
                 })
                 .collect(),
             ChurnModel::Recency(model) => vec![Reason {
-                feature: "days_since_last_purchase".to_owned(),
-                value: Some(f64::from(life.days_since_last_purchase)),
+                feature: silence(life).to_owned(),
+                value: Some(f64::from(life.silent_days())),
                 log_odds: slope * model.contribution(life),
             }],
             // Recency, frequency and age act together there; no sum of parts says how.
@@ -208,6 +208,11 @@ impl Scorer {
             })
             .collect()
     }
+}
+
+/// What the silence of a lifetime is called among reasons.
+fn silence(life: &Lifetime) -> &'static str {
+    if life.inactive_days.is_some() { "days_since_activity" } else { "days_since_last_purchase" }
 }
 
 /// Refuses parts of different shapes before an answer could index out of bounds.

@@ -13,7 +13,7 @@ pub enum TrainError {
     NoEvents { as_of: Day },
     #[error(
         "nobody can be scored at the cut-off {cutoff}; `model.min_age_days` may be too large, or \
-         `model.lost_after_days` too small"
+         `model.lost_after_days` or `model.inactive_days` too small"
     )]
     NobodyAt { cutoff: Day },
     #[error(
@@ -30,6 +30,12 @@ pub enum TrainError {
          are not"
     )]
     LabelsNotEvaluated,
+    #[error(
+        "`model.churn` is \"inactivity\", which shorter windows tell nothing of: {horizon_days} days of \
+         horizon need a log of four times as many, and this one spans {span_days}; \
+         `model.horizon_days` can be {window_days} at most"
+    )]
+    InactivityNotBridged { span_days: i32, window_days: u32, horizon_days: u32 },
     #[error(transparent)]
     Clock(#[from] ClockError),
     #[error(transparent)]

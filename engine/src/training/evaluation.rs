@@ -1,6 +1,7 @@
 //! What training reports about the heads, the baselines and the clusters.
 
 use super::Clock;
+use super::coverage::IntervalCoverage;
 use super::metrics::{
     auc, brier, ece, log_loss, mean_absolute_error, normalised_gini, total_ratio,
 };
@@ -27,6 +28,9 @@ pub struct Evaluation {
     pub tracking: Option<PurchaseTracking>,
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
+    /// Of the served intervals at c3; absent where labels have no dates.
+    #[serde(default)]
+    pub interval_coverage: Option<IntervalCoverage>,
     pub segments: SegmentMetrics,
     /// Every feature at the as-of, before transforms.
     #[serde(default)]
@@ -216,14 +220,10 @@ impl ValueMetrics {
         actual: &[f64],
         predicted: &[f64],
         interval_level: f64,
-        bounds: impl Fn(usize) -> (f64, f64),
+        held: &[bool],
     ) -> ValueMetrics {
         let n = actual.len() as f64;
-        let is_held = |(row, actual): &(usize, &f64)| {
-            let (low, high) = bounds(*row);
-            low <= **actual && **actual <= high
-        };
-        let held = actual.iter().enumerate().filter(is_held).count();
+        let held = held.iter().filter(|&&held| held).count();
         ValueMetrics {
             n_customers: actual.len(),
             mean_actual: actual.iter().sum::<f64>() / n,

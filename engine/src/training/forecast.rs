@@ -1,19 +1,21 @@
 //! The heads of value, churn and purchases: where the log is cut for them, and how they are learned.
 
+use super::coverage::Measured;
 use super::evaluation::{ChurnMetrics, PurchaseMetrics, Trial, ValueMetrics};
 use super::purchases::{self, Known};
-use super::settings::{ChurnBy, TrainingSettings};
+use super::settings::TrainingSettings;
 use super::stage::{Ask, Cuts, Encoded, Rival, Stage};
 use super::tracking::PurchaseTracking;
 use super::{Clock, TrainError, blend, churn, value};
 use crate::domain::{AsOf, Day, History, Lifetime};
 use crate::features::{Encoder, Plan};
 use crate::matrix::FeatureMatrix;
-use crate::models::blend::Blend;
+use crate::models::blend::{Blend, Blended};
 use crate::models::churn::ChurnModel;
 use crate::models::value::ValueModel;
 use crate::models::{Fit, FitError};
 use crate::version::{BlendHead, Bridge, ChurnHead, ChurnIs, Forecast, ValueHead};
+use rayon::prelude::*;
 
 /// The heads, how they were chosen, and the clock that they were fitted by.
 pub(super) struct Forecasted {
@@ -23,6 +25,8 @@ pub(super) struct Forecasted {
     pub churn: Vec<Trial<ChurnMetrics>>,
     pub value: Vec<Trial<ValueMetrics>>,
     pub clock: Clock,
+    /// What the served intervals held at c3; absent where labels have no dates.
+    pub measured: Option<Measured>,
     /// What might have served; without any where nobody asked.
     pub rivals: Rivals,
 }
@@ -68,6 +72,11 @@ pub(super) fn forecast_among(
     } else {
         Clock::plan(first, as_of, settings.horizon_days)?
     };
+    if clock.bridged() && settings.churn_is.is_of_the_window_alone() {
+        let (span_days, window_days) = (as_of.day.since(first), clock.window_days);
+        let horizon_days = clock.horizon_days;
+        return Err(TrainError::InactivityNotBridged { span_days, window_days, horizon_days });
+    }
     progress("heads: fit, calibrate, measure");
     let (stages, last) = if undated {
         let (stages, all) = drawn_stages(histories, settings, plan, as_of)?;
@@ -77,8 +86,9 @@ pub(super) fn forecast_among(
     };
     // The last fit is at c3, or, where customers were drawn, of them all.
     let last = last.as_ref().unwrap_or(&stages[2]);
-    let last_not_lost = last.not_lost(settings.eligibility);
-    let not_lost = stages.each_ref().map(|stage| stage.not_lost(settings.eligibility));
+    let last_not_lost = last.not_lost(settings.eligibility, settings.churn_is);
+    let not_lost =
+        stages.each_ref().map(|stage| stage.not_lost(settings.eligibility, settings.churn_is));
     if not_lost[2].n_customers() == 0 {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
     }
@@ -110,7 +120,7 @@ pub(super) fn forecast_among(
     let encoder = Encoder::fit(&settings.spec, &[], &last.raw)?;
     progress("heads: blend");
     let blend = |cutoff: Day, days: u32, encoder: &Encoder| {
-        if settings.churn_is == ChurnIs::Label || !settings.heads.wants_blend() {
+        if !settings.wants_blend() {
             return Err(FitError::NoBlend);
         }
         blend::fit(&blend::Known {
@@ -149,18 +159,28 @@ pub(super) fn forecast_among(
     } else {
         Rivals::default()
     };
-    let (value, value_trials) =
+    let (value, value_trials, held) =
         value::head(&value_cuts, &value_last, settings.heads.value, window_days, settings.seed);
-    let (churn, churn_trials) = churn::head(
-        &churn_cuts,
-        &churn_last,
-        // The end of a contract is no matter of purchases.
-        if settings.churn_is == ChurnIs::Label { ChurnBy::Logistic } else { settings.heads.churn },
-        settings.seed,
-    );
+    let (churn, churn_trials) =
+        churn::head(&churn_cuts, &churn_last, settings.churn_by(), settings.seed);
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
+    let purchases_held = match (&value.model, &value_cuts.c3.blended, &blends[1]) {
+        (ValueModel::Blend, Ok(blended), Ok(blend)) => {
+            let is_held = |(answer, &bought): (&Blended, &u32)| {
+                let (low, high) = blend.purchases_interval(answer);
+                (low..=high).contains(&f64::from(bought))
+            };
+            let bought = stages[2].purchases.par_iter();
+            Some(blended.answers.par_iter().zip(bought).map(is_held).collect())
+        }
+        _ => None,
+    };
     let serves = value.model == ValueModel::Blend || churn.model == ChurnModel::Blend;
+    let level = value.interval.level;
+    let [.., c3] = stages;
+    let measured =
+        (!undated).then_some(Measured { stage: c3, level, spend: held, purchases: purchases_held });
     let blend = served.ok().filter(|_| serves || with_rivals).map(BlendHead::from);
     Ok(Forecasted {
         forecast: Forecast { encoder, bridge, purchases: head, blend, value, churn },
@@ -169,6 +189,7 @@ pub(super) fn forecast_among(
         churn: churn_trials,
         value: value_trials,
         clock,
+        measured,
         rivals,
     })
 }

@@ -4,7 +4,7 @@ use super::settings::TrainingSettings;
 use super::stage::Lens;
 use super::train::Predecessor;
 use crate::domain::{AsOf, History, SegmentId};
-use crate::features::{Plan, SpecError, lifetime_or_none};
+use crate::features::{Plan, SpecError};
 use crate::segments::{Descent, Identity, Overlap};
 use crate::version::Lineage;
 
@@ -107,7 +107,7 @@ impl<'a> Old<'a> {
         let table = lens.eligible(histories, as_of);
         let mut assigned = vec![None; histories.len()];
         for (&row, raw) in table.rows.iter().zip(table.matrix.rows()) {
-            let life = lifetime_or_none(&histories[row], as_of, currency);
+            let life = churn_is.lifetime(&histories[row], as_of, currency);
             let membership = version.segment.assign(&version.bands, raw, &life);
             assigned[row] = Some(membership.cluster as u32);
         }

@@ -7,7 +7,7 @@ use super::stage::{self, Lens};
 use super::train::Predecessor;
 use super::{TrainError, identity};
 use crate::domain::{AsOf, EventRules, History, Lifetime};
-use crate::features::{FeatureSpec, FeatureTable, Plan, SpecError, lifetime_or_none};
+use crate::features::{FeatureSpec, FeatureTable, Plan, SpecError};
 use crate::version::{ChurnIs, Eligibility, Facts, Forecast};
 
 /// What answers in a trial: the part of a version that the outcomes can tell right or wrong.
@@ -66,7 +66,7 @@ pub fn judge_fitted_on(
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
     let currency = &settings.rules.currency;
     let FeatureTable { rows, matrix } = settings.lens(&plan).eligible(fitted_on, then);
-    let life = |&row: &usize| lifetime_or_none(&fitted_on[row], then, currency);
+    let life = |&row: &usize| settings.churn_is.lifetime(&fitted_on[row], then, currency);
     let lifetimes: Vec<Lifetime> = rows.iter().map(life).collect();
     let candidate = match forecast(fitted_on, &matrix, &lifetimes, settings, &plan, then, &|_| ()) {
         Ok(Forecasted { forecast, .. }) => forecast,
@@ -104,7 +104,16 @@ pub fn judge_fitted_on(
         [old.answers(histories, &asked, then, days)?, new.answers(histories, &asked, then, days)?];
     let outcomes = outcomes(histories, &asked, settings, then, until);
     let [old, new] = rivals;
-    Ok(compare(&old, &new, &outcomes, days, relabelled, params, settings.seed))
+    let mut verdict = compare(&old, &new, &outcomes, days, relabelled, params, settings.seed);
+    let horizons = [&incumbent.version.forecast, &candidate].map(|f| f.bridge.horizon_days);
+    if settings.churn_is.is_of_the_window_alone() && horizons != [days; 2] {
+        let [old, new] = horizons;
+        verdict.reasons.push(format!(
+            "churn is inactivity within {old} days in the incumbent and {new} in the candidate, of which \
+             {days} days tell nothing"
+        ));
+    }
+    Ok(verdict)
 }
 
 fn undecided(reason: String, relabelled: Option<f64>) -> Verdict {
@@ -143,11 +152,11 @@ impl Contestant<'_> {
                 rival.value.push(None);
                 continue;
             };
-            let life = lifetime_or_none(&histories[row], then, currency);
+            let life = churn_is.lifetime(&histories[row], then, currency);
             encoder.encode(raw, &mut encoded);
             let facts = Facts { raw, encoded: &encoded, lifetime: &life, as_of: then.day };
             let expected = self.forecast.within(&facts, self.churn_is, days);
-            let is_lost = self.eligibility.is_lost(&life);
+            let is_lost = self.eligibility.is_lost(churn_is, &life);
             rival.value.push(Some(expected.spend));
             rival.churn.push((!is_lost).then_some(expected.churn));
         }
@@ -164,8 +173,11 @@ fn outcomes(
     until: AsOf,
 ) -> Outcomes {
     let unit = settings.rules.currency.minor_per_major();
-    let bought = asked.iter().map(|&row| stage::window(&histories[row], then, until));
-    let (churned, spend) =
-        bought.map(|bought| (bought.is_none(), bought.unwrap_or(0) as f64 / unit)).unzip();
+    let outcome = |&row: &usize| {
+        let history = &histories[row];
+        let spend = stage::window(history, then, until).unwrap_or(0) as f64 / unit;
+        (stage::has_churned(settings.churn_is, history, then, until), spend)
+    };
+    let (churned, spend) = asked.iter().map(outcome).unzip();
     Outcomes { churned, spend }
 }

@@ -9,6 +9,7 @@ mod blend;
 mod bootstrap;
 mod churn;
 mod clock;
+mod coverage;
 mod error;
 mod evaluation;
 mod forecast;
@@ -27,11 +28,12 @@ mod train;
 mod value;
 
 pub use backtest::{
-    Answers, Backtest, Bounds, CHURN_BASELINE, Curves, Decile, Metric, ModelScores, SERVED,
-    Scorecard, Section, VALUE_BASELINE, Who, backtest,
+    Answers, Backtest, Bounds, CHURN_BASELINE, Curves, Decile, INTERVAL_BASELINE, Metric,
+    ModelScores, SERVED, Scorecard, Section, VALUE_BASELINE, Who, backtest,
 };
 pub use bootstrap::{Estimate, Interval, Resampled};
 pub use clock::{Clock, ClockError, LEAST_SPAN_DAYS};
+pub use coverage::{Held, IntervalCoverage, SegmentCoverage};
 pub use error::TrainError;
 pub use evaluation::{
     ChurnMetrics, Evaluation, FeatureSummary, PurchaseMetrics, SegmentMetrics, Trial, ValueMetrics,

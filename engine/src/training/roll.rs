@@ -5,7 +5,6 @@ use super::TrainError;
 use super::identity::Old;
 use super::stage::Lens;
 use crate::domain::{AsOf, History, Lifetime};
-use crate::features::lifetime_or_none;
 use crate::matrix::FeatureMatrix;
 
 /// Customers that are too many to be in memory at once.
@@ -55,7 +54,7 @@ impl Roll {
         let mut roll = Roll { matrix, lifetimes: Vec::with_capacity(n) };
         customers.each(&mut |histories| {
             let table = lens.eligible(histories, as_of);
-            let life = |&row: &usize| lifetime_or_none(&histories[row], as_of, lens.currency);
+            let life = |&row: &usize| lens.churn_is.lifetime(&histories[row], as_of, lens.currency);
             roll.lifetimes.extend(table.rows.iter().map(life));
             if let Some(old) = old {
                 old.see(histories, &table.rows, as_of);

@@ -47,6 +47,19 @@ impl TrainingSettings {
         TrainingSettings { spec, segment_features, heads, ..self.clone() }
     }
 
+    /// What the probability of churn is learned by: no model of purchases tells of the end of a contract or
+    /// of inactivity.
+    pub(super) fn churn_by(&self) -> ChurnBy {
+        if self.churn_is.is_of_purchases() { self.heads.churn } else { ChurnBy::Logistic }
+    }
+
+    /// Whether a head may be told by a blend. Of contracts none is, whose customers need not have bought.
+    pub(super) fn wants_blend(&self) -> bool {
+        let value = matches!(self.heads.value, ValueBy::Auto | ValueBy::Blend);
+        let churn = matches!(self.churn_by(), ChurnBy::Auto | ChurnBy::Blend);
+        self.churn_is != ChurnIs::Label && (value || churn)
+    }
+
     /// How stages look at customers under these settings.
     pub(super) fn lens<'a>(&'a self, plan: &'a Plan) -> Lens<'a> {
         Lens {
@@ -74,14 +87,6 @@ pub struct HeadSettings {
     /// [`CovariateParams`]: crate::models::btyd::CovariateParams
     pub penalty: f64,
     pub l1_ratio: f64,
-}
-
-impl HeadSettings {
-    /// Whether a head may be told by a blend.
-    pub(super) fn wants_blend(&self) -> bool {
-        let value = matches!(self.value, ValueBy::Auto | ValueBy::Blend);
-        value || matches!(self.churn, ChurnBy::Auto | ChurnBy::Blend)
-    }
 }
 
 impl Default for HeadSettings {

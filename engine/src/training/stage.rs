@@ -2,7 +2,7 @@
 
 use super::purchases::outlooks;
 use crate::domain::{AsOf, Currency, Day, EventKind, History, Lifetime};
-use crate::features::{Encoder, FeatureTable, Plan, lifetime_or_none};
+use crate::features::{Encoder, FeatureTable, Plan};
 use crate::matrix::FeatureMatrix;
 use crate::models::FitError;
 use crate::models::blend::{Blend, Blended};
@@ -56,7 +56,9 @@ impl Stage {
     /// Looks at all histories at `cutoff`, with labels from the time after it up to `until`.
     pub fn at(histories: &[History], lens: &Lens<'_>, cutoff: AsOf, until: AsOf) -> Stage {
         let outcome = |history: &History| match lens.churn_is {
-            ChurnIs::Silence => Some(window(history, cutoff, until).is_none()),
+            ChurnIs::Silence | ChurnIs::Inactivity(_) => {
+                Some(has_churned(lens.churn_is, history, cutoff, until))
+            }
             ChurnIs::Label => {
                 let label = history.attributes()?.label?;
                 match label.at {
@@ -101,7 +103,7 @@ impl Stage {
             let history = &histories[row];
             let Some(outcome) = outcome(history) else { continue };
             kept.push(index);
-            lifetimes.push(lifetime_or_none(history, cutoff, lens.currency));
+            lifetimes.push(lens.churn_is.lifetime(history, cutoff, lens.currency));
             churned.push(outcome);
             purchases.push(purchase_days(history, cutoff, until));
             spend.push(window(history, cutoff, until).unwrap_or(0) as f64 / unit);
@@ -116,9 +118,9 @@ impl Stage {
     }
 
     /// Those of its customers that the churn head would answer about.
-    pub fn not_lost(&self, eligibility: Eligibility) -> Stage {
+    pub fn not_lost(&self, eligibility: Eligibility, churn_is: ChurnIs) -> Stage {
         let kept: Vec<usize> = (0..self.n_customers())
-            .filter(|&row| !eligibility.is_lost(&self.lifetimes[row]))
+            .filter(|&row| !eligibility.is_lost(churn_is, &self.lifetimes[row]))
             .collect();
         Stage {
             cutoff: self.cutoff,
@@ -232,6 +234,16 @@ pub(super) fn purchase_days(history: &History, cutoff: AsOf, until: AsOf) -> u32
         }
     }
     n_days
+}
+
+/// Whether a customer who is known at `cutoff` churned after it up to `until`, as far as events tell.
+pub(super) fn has_churned(churn_is: ChurnIs, history: &History, cutoff: AsOf, until: AsOf) -> bool {
+    match churn_is {
+        ChurnIs::Inactivity(inactivity) => {
+            inactivity.is_reached(history, cutoff, until).unwrap_or(false)
+        }
+        ChurnIs::Silence | ChurnIs::Label => window(history, cutoff, until).is_none(),
+    }
 }
 
 /// Spend after `cutoff` up to `until` in minor units; `None` without a purchase.

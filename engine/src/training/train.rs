@@ -97,7 +97,7 @@ pub fn train(
         );
     }
 
-    let Forecasted { mut forecast, purchases, tracking, churn, value, clock, .. } =
+    let Forecasted { mut forecast, purchases, tracking, churn, value, clock, measured, .. } =
         forecast(histories, &matrix, &lifetimes, settings, &plan, as_of, progress)?;
     if is_undated(histories, settings) {
         notes.push(
@@ -112,13 +112,14 @@ pub fn train(
     let members =
         members(&mut forecast, settings, as_of.day, &segmented.labels, &matrix, &lifetimes);
     let identities = named(identities, &settings.segment_names);
-    let evaluation = Evaluation {
+    let mut evaluation = Evaluation {
         clock,
         bridged: clock.bridged(),
         purchases,
         tracking,
         churn,
         value,
+        interval_coverage: None,
         segments: segmented.metrics,
         features: FeatureSummary::all(&matrix),
         notes,
@@ -137,6 +138,8 @@ pub fn train(
         bands,
         forecast,
     };
+    evaluation.interval_coverage =
+        measured.map(|measured| measured.by_segment(&version.segment, &version.bands));
     let population = population.clone();
     Ok(Trained { version, evaluation, population, n_customers: members.len() })
 }
@@ -243,7 +246,7 @@ fn members(
         known.encoder.encode(raw, encoded);
         let facts = Facts { raw, encoded, lifetime, as_of };
         let expected = known.within(&facts, settings.churn_is, days);
-        let lost = settings.eligibility.is_lost(lifetime);
+        let lost = settings.eligibility.is_lost(settings.churn_is, lifetime);
         Member {
             cluster: labels[row],
             ltv: expected.spend,

@@ -26,14 +26,14 @@ enum Family {
 type Tried = (Family, Result<Fitted, FitError>);
 
 /// Fits at c1, scales and chooses at c2, measures at c3, and fits the chosen family again on `last`,
-/// which keeps its scale and interval from c2.
+/// which keeps its scale and interval from c2. Tells also whose spend after c3 the interval held.
 pub fn head(
     cuts: &Cuts,
     last: &Encoded,
     by: ValueBy,
     window_days: u32,
     seed: Seed,
-) -> (ValueHead, Vec<Trial<ValueMetrics>>) {
+) -> (ValueHead, Vec<Trial<ValueMetrics>>, Vec<bool>) {
     let naive_rate = NaiveRate { window_days };
     let fit = |family, data: &Encoded| fit(family, data, &naive_rate, seed);
     let run = |family| -> Result<Fitted, FitError> {
@@ -81,6 +81,7 @@ pub fn head(
         || (1.0, IntervalMap { level: INTERVAL_LEVEL, bins: Vec::new() }),
         |served| (served.scale, served.interval.clone()),
     );
+    let held = served.map_or_else(Vec::new, |served| served.held.clone());
     let replaced = reason.map(|reason| Replaced {
         family: name(wanted).to_owned(),
         by: name(family).to_owned(),
@@ -91,7 +92,7 @@ pub fn head(
         let outcome = fitted.map(|fitted| (fitted.calibrated, fitted.holdout, fitted.diagnostics));
         Trial::of(name(candidate), candidate == family, outcome)
     };
-    (head, tried.into_iter().map(trial).collect())
+    (head, tried.into_iter().map(trial).collect(), held)
 }
 
 /// Every family but the baseline as it would serve: fitted on `last`, with the scale and the interval of
@@ -178,6 +179,8 @@ struct Fitted {
     interval: IntervalMap,
     calibrated: ValueMetrics,
     holdout: ValueMetrics,
+    /// Whose spend after c3 the interval held.
+    held: Vec<bool>,
 }
 
 impl Fitted {
@@ -186,17 +189,18 @@ impl Fitted {
         let raw = predictions(model, 1.0, &cuts.c2);
         if let (ValueModel::Blend, Ok(c2), Ok(c3)) = (model, &cuts.c2.blended, &cuts.c3.blended) {
             let level = INTERVAL_LEVEL;
-            let metrics = |spend: &[f64], predicted: &[f64], blended: &AllBlended| {
-                ValueMetrics::of(spend, predicted, level, |row| blended.intervals[row])
-            };
+            let held =
+                |spend: &[f64], blended: &AllBlended| within(spend, |row| blended.intervals[row]);
+            let (spend, held_at_c3) = (&cuts.c3.stage.spend, held(&cuts.c3.stage.spend, c3));
             let at_c3 = predictions(model, 1.0, &cuts.c3);
             return Fitted {
                 diagnostics,
                 scale: 1.0,
                 interval: IntervalMap { level, bins: Vec::new() },
-                calibrated: metrics(actual, &raw, c2),
-                holdout: metrics(&cuts.c3.stage.spend, &at_c3, c3),
+                calibrated: ValueMetrics::of(actual, &raw, level, &held(actual, c2)),
+                holdout: ValueMetrics::of(spend, &at_c3, level, &held_at_c3),
                 raw,
+                held: held_at_c3,
             };
         }
         let (promised, spent): (f64, f64) = (raw.iter().sum(), actual.iter().sum());
@@ -204,19 +208,30 @@ impl Fitted {
         let scaled: Vec<f64> = raw.iter().map(|prediction| scale * prediction).collect();
         let interval = IntervalMap::fit(INTERVAL_LEVEL, &scaled, actual);
         let at_c3 = predictions(model, scale, &cuts.c3);
-        let metrics = |actual: &[f64], predicted: &[f64]| {
-            let bounds = |row: usize| interval.bounds(predicted[row]);
-            ValueMetrics::of(actual, predicted, interval.level, bounds)
+        let held = |actual: &[f64], predicted: &[f64]| {
+            within(actual, |row| interval.bounds(predicted[row]))
         };
+        let (spend, level) = (&cuts.c3.stage.spend, interval.level);
+        let held_at_c3 = held(spend, &at_c3);
         Fitted {
             diagnostics,
             raw,
             scale,
-            calibrated: metrics(actual, &scaled),
-            holdout: metrics(&cuts.c3.stage.spend, &at_c3),
+            calibrated: ValueMetrics::of(actual, &scaled, level, &held(actual, &scaled)),
+            holdout: ValueMetrics::of(spend, &at_c3, level, &held_at_c3),
+            held: held_at_c3,
             interval,
         }
     }
+}
+
+/// Whose spend lies within their bounds, ends included.
+fn within(spend: &[f64], bounds: impl Fn(usize) -> (f64, f64)) -> Vec<bool> {
+    let is_within = |(row, spend): (usize, &f64)| {
+        let (low, high) = bounds(row);
+        low <= *spend && *spend <= high
+    };
+    spend.iter().enumerate().map(is_within).collect()
 }
 
 /// Where a family is first fitted. A blend is fitted anew at each cut-off.

@@ -124,7 +124,7 @@ pub struct Expected {
     /// The interval around it.
     pub spend_low: f64,
     pub spend_high: f64,
-    /// P(no purchase), or P(the contract ends).
+    /// P(no purchase), P(the contract ends) or P(the inactivity is complete).
     pub churn: f64,
     /// By the blend where that tells value, else by the model of purchases; absent without either.
     pub outlook: Option<Outlook>,
@@ -184,7 +184,8 @@ impl Forecast {
     ///
     /// The heads speak of the window. Other days are reached as the model of purchases does: spend by
     /// the ratio of its expected purchases, and the probability of no purchase by that of its
-    /// cumulated hazards. Without the model, and for contracts, hazards and rates are constant.
+    /// cumulated hazards. Without the model, and for contracts, hazards and rates are constant. Of
+    /// inactivity no other days can be told: its probability is then not a number.
     pub fn within(&self, facts: &Facts<'_>, churn_is: ChurnIs, days: u32) -> Expected {
         self.seen(facts, self.look(facts, days).as_ref(), churn_is, days)
     }
@@ -270,12 +271,14 @@ impl Forecast {
             _ => (windows, windows),
         };
         // Contracts know neither seasons nor purchases.
-        let hazard = if churn_is == ChurnIs::Silence { hazard } else { windows };
+        let hazard = if churn_is.is_of_purchases() { hazard } else { windows };
+        let churn =
+            if churn_is.is_of_the_window_alone() { f64::NAN } else { libm::pow(churn, hazard) };
         Expected {
             spend: spend * purchases,
             spend_low: low * purchases,
             spend_high: high * purchases,
-            churn: libm::pow(churn, hazard),
+            churn,
             outlook: then,
             purchases_interval: None,
         }
@@ -407,7 +410,7 @@ impl ValueHead {
 }
 
 impl ChurnHead {
-    /// Calibrated P(no purchase within the window).
+    /// Calibrated P(churn within the window).
     pub fn within_window(
         &self,
         encoded: &[f64],

@@ -2,8 +2,8 @@
 
 mod forecast;
 
-use crate::domain::{AsOf, Day, EventRules, History, Lifetime};
-use crate::features::{Encoder, FeatureSpec};
+use crate::domain::{AsOf, Currency, Day, EventRules, History, Inactivity, Lifetime};
+use crate::features::{Encoder, FeatureSpec, lifetime_or_none};
 use crate::models::selection::Candidate;
 use crate::models::{Diagnostics, Membership, SegmentModel, Segmenter};
 use crate::segments::{Bands, LineageRecord, Segment};
@@ -42,9 +42,34 @@ pub enum ChurnIs {
     /// A contract that ends, as the label of the customers file tells: within the horizon where ends
     /// have dates, and otherwise within whatever time the labels cover.
     Label,
+    /// So many days in a row without activity, completed within the horizon.
+    Inactivity(Inactivity),
 }
 
 impl ChurnIs {
+    /// What is summarised of a customer at `as_of`: the purchases, and the silence where churn is
+    /// inactivity. Nothing is in it without an event.
+    pub fn lifetime(self, history: &History, as_of: AsOf, currency: &Currency) -> Lifetime {
+        let lifetime = lifetime_or_none(history, as_of, currency);
+        match self {
+            ChurnIs::Silence | ChurnIs::Label => lifetime,
+            ChurnIs::Inactivity(inactivity) => {
+                Lifetime { inactive_days: inactivity.silent_days(history, as_of), ..lifetime }
+            }
+        }
+    }
+
+    /// Whether models of purchases, the blend among them, answer what is asked.
+    pub fn is_of_purchases(self) -> bool {
+        self == ChurnIs::Silence
+    }
+
+    /// Whether a probability within some days says nothing of other days: a silence that takes so many
+    /// days has no hazard that could go on.
+    pub fn is_of_the_window_alone(self) -> bool {
+        matches!(self, ChurnIs::Inactivity(_))
+    }
+
     /// Whether customers are answered about who did nothing yet.
     pub fn knows_silent(self) -> bool {
         self == ChurnIs::Label
@@ -186,6 +211,9 @@ impl SegmentHead {
 }
 
 impl Eligibility {
+    /// Nobody is left aside.
+    pub const EVERYBODY: Eligibility = Eligibility { min_age_days: 0, lost_after_days: None };
+
     /// Whether a customer whose first event fell on `first` is too young to be answered about.
     pub fn is_too_new(&self, first: Day, as_of: Day) -> bool {
         as_of.since(first) < self.min_age_days as i32
@@ -202,8 +230,14 @@ impl Eligibility {
         is_known && !history.opted_out()
     }
 
-    /// Whether a customer has been silent for too long for the churn head.
-    pub fn is_lost(&self, lifetime: &Lifetime) -> bool {
-        self.lost_after_days.is_some_and(|days| lifetime.days_since_last_purchase >= days)
+    /// Whether a customer has been silent for too long for the churn head: for `lost_after_days`, or for
+    /// the days that churn takes where it is inactivity.
+    pub fn is_lost(&self, churn_is: ChurnIs, lifetime: &Lifetime) -> bool {
+        let inactive = match (churn_is, lifetime.inactive_days) {
+            (ChurnIs::Inactivity(inactivity), Some(days)) => days >= inactivity.days,
+            _ => false,
+        };
+        let is_lost = |days| lifetime.days_since_last_purchase >= days;
+        inactive || self.lost_after_days.is_some_and(is_lost)
     }
 }

@@ -5,8 +5,9 @@ use habitus_engine::domain::{AsOf, History, Seed};
 use habitus_engine::models::selection::Family;
 use habitus_engine::scoring::Scorer;
 use habitus_engine::training::{
-    Backtest, Metric, Ranking, Resampled, SERVED, Scorecard, TrainError, TrainingSettings, Who,
-    auc, backtest, decile_mape, ece, normalised_gini, spearman, top_decile_capture,
+    Backtest, INTERVAL_BASELINE, Metric, ModelScores, Ranking, Resampled, SERVED, Scorecard,
+    TrainError, TrainingSettings, Who, auc, backtest, decile_mape, ece, normalised_gini, spearman,
+    top_decile_capture,
 };
 use habitus_engine::version::{ChurnIs, Eligibility};
 use proptest::collection::vec;
@@ -73,7 +74,10 @@ fn models_know_nothing_of_what_comes_and_outcomes_are_what_came() {
     let quiet = backtested(&cut(&log, as_of(CUTOFF)), &settings);
     assert_eq!(found.models, quiet.models);
     assert_eq!(found.customers, quiet.customers);
-    assert!(quiet.silent().iter().all(|&silent| silent) && quiet.spend.iter().sum::<f64>() == 0.0);
+    assert!(
+        quiet.churned.iter().all(|&churned| churned == Some(true))
+            && quiet.spend.iter().sum::<f64>() == 0.0
+    );
     let (cutoff, until) = (as_of(CUTOFF).day, as_of(UNTIL).day);
     for (row, id) in found.customers.iter().enumerate() {
         let history = log.iter().find(|history| history.customer() == id).unwrap();
@@ -103,7 +107,8 @@ fn every_model_has_a_row_and_whom_heads_do_not_answer_about_is_asked_about_too()
         "mbg_cnbd_3",
         "pareto_nbd",
     ];
-    let heads = ["naive_rate", "recency", "blend", "logistic", "purchases", "hurdle"];
+    let heads =
+        ["naive_rate", "recency", "decile_quantiles", "blend", "logistic", "purchases", "hurdle"];
     assert_eq!(names, [&heads[..], &families[..], &[SERVED]].concat());
     let n = found.customers.len();
     for answers in &found.models {
@@ -126,6 +131,40 @@ fn every_model_has_a_row_and_whom_heads_do_not_answer_about_is_asked_about_too()
     let (gain, best) = (served.gain.as_ref().unwrap(), found.best_gain().unwrap());
     assert_eq!((gain.len(), gain[0], gain[100]), (101, 0.0, 1.0));
     assert!(gain.is_sorted() && gain.iter().zip(&best).all(|(got, best)| *got <= best + 1e-12));
+}
+
+#[test]
+fn intervals_are_held_against_empirical_quantiles_by_tenths() {
+    let found = backtested(&shop(900, 4), &kmeans());
+    let rival = found.model(INTERVAL_BASELINE).unwrap();
+    assert!(rival.notes[0].contains("groups by the blend"), "{:?}", rival.notes);
+    let bounds = rival.spend_interval.as_ref().unwrap();
+    let mut different: Vec<u64> = bounds.high.iter().map(|high| high.to_bits()).collect();
+    different.sort_unstable();
+    different.dedup();
+    assert!((2..=10).contains(&different.len()), "{different:?}");
+    assert!(bounds.low.iter().zip(&bounds.high).all(|(low, high)| low <= high));
+    let card = found.scorecard(Who::All, 50, Seed(1));
+    for section in [&card.purchases, &card.spend] {
+        assert_eq!(section.interval_baseline, Some(INTERVAL_BASELINE));
+        let of = |name: &str| section.models.iter().find(|model| model.model == name).unwrap();
+        let (blend, rival) = (of("blend"), of(INTERVAL_BASELINE));
+        let held = rival.scores[&Metric::IntervalCoverage].estimate;
+        assert!((0.7..=1.0).contains(&held), "{held}");
+        let gain = &blend.gains[&Metric::IntervalScore];
+        let score = |model: &ModelScores| model.scores[&Metric::IntervalScore].estimate;
+        near(Some(gain.estimate), Some(score(rival) - score(blend)), "gain");
+        assert!(gain.low.unwrap() <= gain.estimate && gain.estimate <= gain.high.unwrap());
+        assert!(!rival.gains.contains_key(&Metric::IntervalScore));
+        // Of other metrics gains are over the naive rate.
+        assert!(rival.gains.contains_key(&Metric::Mae));
+    }
+    assert_eq!(card.churn.interval_baseline, None);
+    // Too few for a blend are sorted by the naive rate.
+    let few = backtested(&shop(120, 4), &kmeans());
+    let rival = few.model(INTERVAL_BASELINE).unwrap();
+    assert!(rival.notes[0].contains("groups by the naive rate"), "{:?}", rival.notes);
+    assert!(rival.spend_interval.is_some());
 }
 
 #[test]

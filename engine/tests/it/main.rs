@@ -13,6 +13,7 @@ mod clustering;
 mod features;
 mod golden;
 mod identity;
+mod inactivity;
 mod model_contract;
 mod properties;
 mod support;

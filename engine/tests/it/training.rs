@@ -8,7 +8,7 @@ use habitus_engine::models::selection::Family;
 use habitus_engine::models::value::ValueModel;
 use habitus_engine::scoring::{Scorer, ScorerError};
 use habitus_engine::training::{
-    ChurnBy, ClockError, TrainError, Trained, TrainingSettings, ValueBy,
+    ChurnBy, ClockError, Held, TrainError, Trained, TrainingSettings, ValueBy,
 };
 use habitus_engine::version::{ChurnIs, Clusters, Facts, Forecast, ModelVersion, SegmentBy};
 
@@ -457,4 +457,38 @@ fn a_last_fit_without_buyers_serves_the_baseline_with_its_own_scale() {
         .collect();
     assert_eq!(chosen, ["naive_rate"]);
     assert!(matches!(trained.version.forecast.churn.model, ChurnModel::BaseRate(_)));
+}
+
+#[test]
+fn coverage_is_told_by_segment() {
+    let trained = train(&shop(900, 1), &settings(Family::Kmeans, 3, 3), as_of("2021-12-31"));
+    let trained = trained.unwrap();
+    let coverage = trained.evaluation.interval_coverage.unwrap();
+    let chosen = trained.evaluation.value.iter().find(|trial| trial.chosen).unwrap();
+    assert_eq!(chosen.family, "blend");
+    let holdout = chosen.holdout.as_ref().unwrap();
+    assert_eq!((coverage.level, coverage.all.n_customers), (0.9, holdout.n_customers));
+    assert_eq!(coverage.all.spend, Some(holdout.interval_coverage));
+    let catalogue: Vec<_> = trained.version.segment.catalogue.iter().map(|s| &s.id).collect();
+    let segments: Vec<_> = coverage.segments.iter().map(|row| &row.segment).collect();
+    assert_eq!(segments, catalogue);
+    // The parts make the whole.
+    let weighted = |share: fn(&Held) -> Option<f64>| -> f64 {
+        let held = coverage.segments.iter().map(|row| row.held);
+        held.map(|held| held.n_customers as f64 * share(&held).unwrap_or(0.0)).sum()
+    };
+    let n = coverage.all.n_customers as f64;
+    assert!(coverage.segments.iter().all(|row| row.held.n_customers >= 30), "{coverage:?}");
+    assert!((weighted(|held| held.spend) - n * coverage.all.spend.unwrap()).abs() < 1e-6);
+    let purchases = coverage.all.purchases.unwrap();
+    assert!((weighted(|held| held.purchases) - n * purchases).abs() < 1e-6);
+    assert!((0.8..=1.0).contains(&purchases), "{purchases}");
+
+    // The share of a few would say nothing, and without a blend purchases have no interval.
+    let few = train(&shop(60, 1), &settings(Family::Kmeans, 3, 3), as_of("2021-12-31")).unwrap();
+    let coverage = few.evaluation.interval_coverage.unwrap();
+    let small = coverage.segments.iter().filter(|row| row.held.n_customers < 30);
+    assert!(small.clone().count() > 0 && small.clone().all(|row| row.held.spend.is_none()));
+    assert!(coverage.all.n_customers >= 30 && coverage.all.spend.is_some());
+    assert_eq!(coverage.all.purchases, None);
 }

@@ -1,4 +1,4 @@
-//! How likely a customer is to buy nothing within a window: logistic regression on the features, the
+//! How likely a customer is to churn within a window, as by buying nothing: logistic regression on the features, the
 //! models of purchases, recency alone (the baseline), or the base rate where there is nothing to learn
 //! from.
 
@@ -57,7 +57,7 @@ impl ChurnModel {
         }
     }
 
-    /// P(no purchase within the model's window) before calibration. `silent` is what the
+    /// P(churn within the model's window) before calibration. `silent` is what the
     /// blend or the model of purchases says of it, where there is one.
     pub fn probability(&self, encoded: &[f64], lifetime: &Lifetime, silent: Option<f64>) -> f64 {
         match self {

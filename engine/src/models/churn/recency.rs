@@ -1,4 +1,5 @@
-//! The baseline that every churn model has to beat: days since the last purchase.
+//! The baseline that every churn model has to beat: days since the last purchase, or since the last
+//! activity where churn is inactivity.
 
 use crate::domain::{Lifetime, Seed};
 use crate::models::linear::{Labelled, Logistic, LogisticParams};
@@ -6,7 +7,7 @@ use crate::models::{Estimator, Fit, FitError};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
-/// Logistic regression on ln(1 + days since the last purchase), centred.
+/// Logistic regression on ln(1 + days of silence), centred.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recency {
@@ -16,7 +17,7 @@ pub struct Recency {
 }
 
 impl Recency {
-    /// P(no purchase within the window).
+    /// P(churn within the window).
     pub fn probability(&self, lifetime: &Lifetime) -> f64 {
         self.logistic.probability(&[column(lifetime) - self.center])
     }
@@ -42,7 +43,7 @@ impl Recency {
 pub struct RecencyParams;
 
 impl Estimator for RecencyParams {
-    /// Lifetimes, and whether each customer bought nothing within the window.
+    /// Lifetimes, and whether each customer churned within the window.
     type Input<'a> = (Vec<Lifetime>, Vec<bool>);
     type Fitted = Recency;
 
@@ -64,5 +65,5 @@ impl Estimator for RecencyParams {
 }
 
 fn column(lifetime: &Lifetime) -> f64 {
-    libm::log1p(f64::from(lifetime.days_since_last_purchase))
+    libm::log1p(f64::from(lifetime.silent_days()))
 }

@@ -7,11 +7,12 @@ use serde::Serialize;
 /// Points of a gain curve, from nobody to everybody.
 const N_POINTS: usize = 101;
 
-/// One model's curves over everybody who was known at the cut-off. What it does not answer has none.
+/// One model's curves over everybody who was known at the cut-off; calibration over those of them who
+/// could churn. What it does not answer has none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Curves {
     pub model: String,
-    /// P(no purchase) by ten bins of equal count, the least first.
+    /// P(churn) by ten bins of equal count, the least first.
     pub calibration: Option<Vec<Decile>>,
     /// Expected spend likewise, in major currency units.
     pub spend: Option<Vec<Decile>>,
@@ -33,7 +34,8 @@ pub struct Decile {
 impl Backtest {
     /// The curves of every model.
     pub fn curves(&self) -> Vec<Curves> {
-        let silent = numbers(&self.silent());
+        let (asked, churned) = self.outcomes_of_churn(|_| true);
+        let churned = numbers(&churned);
         let deciles = |actual: &[f64], predicted: &[f64]| -> Vec<Decile> {
             let weights = vec![1.0; actual.len()];
             let bins = Ranking::of(predicted).bins(actual, predicted, &weights);
@@ -51,7 +53,10 @@ impl Backtest {
             let interval = answers.spend_interval.as_ref();
             Curves {
                 model: answers.model.clone(),
-                calibration: answers.silence.as_ref().map(|p| deciles(&silent, p)),
+                calibration: answers.silence.as_ref().map(|p| {
+                    let p: Vec<f64> = asked.iter().map(|&row| p[row]).collect();
+                    deciles(&churned, &p)
+                }),
                 spend: spend.map(|predicted| deciles(&self.spend, predicted)),
                 spend_coverage: spend
                     .zip(interval)

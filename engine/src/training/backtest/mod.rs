@@ -1,6 +1,7 @@
 //! What every model would have said at a cut-off, beside what happened after it.
 
 mod curves;
+mod deciles;
 mod scorecard;
 
 pub use curves::{Curves, Decile};
@@ -9,17 +10,17 @@ pub use scorecard::{Metric, ModelScores, Scorecard, Section, Who};
 use super::forecast::{Forecasted, Rivals, forecast_among, start};
 use super::purchases::{plain, spend_interval};
 use super::settings::TrainingSettings;
-use super::stage::{purchase_days, window};
+use super::stage::{has_churned, purchase_days, window};
 use super::value::INTERVAL_LEVEL;
 use super::{Clock, TrainError};
 use crate::domain::{AsOf, CustomerId, Day, Draws, History, Lifetime, Seed};
-use crate::features::{FeatureTable, Plan, lifetime_or_none};
+use crate::features::{FeatureTable, Plan};
 use crate::matrix::FeatureMatrix;
 use crate::models::Estimator;
 use crate::models::btyd::PurchaseFamily;
 use crate::models::churn::RecencyParams;
 use crate::models::value::{NaiveRate, ValueModel};
-use crate::version::{ChurnIs, Expected, Facts, Forecast, PurchaseHead};
+use crate::version::{ChurnIs, Eligibility, Expected, Facts, Forecast, PurchaseHead};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -29,6 +30,9 @@ pub const SERVED: &str = "served";
 /// rate for purchases and spend.
 pub const CHURN_BASELINE: &str = "recency";
 pub const VALUE_BASELINE: &str = "naive_rate";
+/// The row that interval scores are held against: the quantiles of what customers with alike predictions
+/// did earlier.
+pub const INTERVAL_BASELINE: &str = "decile_quantiles";
 
 /// The customers who were known at a cut-off, what they did in the horizon after it, and what each
 /// model had said of them. Row by row the same customer throughout, in the order of the histories.
@@ -41,6 +45,11 @@ pub struct Backtest {
     /// Where what is served was fitted, calibrated and measured; all of it by the cut-off.
     pub clock: Clock,
     pub customers: Vec<CustomerId>,
+    /// What churn is in it.
+    pub churn_is: ChurnIs,
+    /// Whether each churned within the horizon; `None` of who had churned by the cut-off, which
+    /// inactivity alone can tell.
+    pub churned: Vec<Option<bool>>,
     /// Days with a purchase within the horizon.
     pub purchases: Vec<f64>,
     /// Spend within the horizon, in major currency units.
@@ -55,9 +64,9 @@ pub struct Backtest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
     pub model: String,
-    /// P(no purchase).
+    /// P(churn): of no purchase, or of inactivity.
     pub silence: Option<Vec<f64>>,
-    /// In the place of that, any number by which customers are ranked from the likeliest to buy.
+    /// In the place of that, any number by which customers are ranked from the likeliest to stay.
     pub silence_score: Option<Vec<f64>>,
     /// Expected days with a purchase.
     pub purchases: Option<Vec<f64>>,
@@ -79,12 +88,14 @@ pub struct Bounds {
 }
 
 /// Whom models are asked about, and when.
+#[derive(Clone, Copy)]
 struct Asked<'a> {
     cutoff: Day,
     days: u32,
     /// Features before transforms, `(n_customers, n_features)`.
     raw: &'a FeatureMatrix,
     lifetimes: &'a [Lifetime],
+    churn_is: ChurnIs,
 }
 
 /// Lets every model answer at `cutoff` about the days up to `until`, of which `settings.horizon_days`
@@ -116,21 +127,19 @@ pub fn backtest(
     }
     let settings = TrainingSettings { horizon_days: days, ..settings.resolved(&known) };
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
-    let currency = &settings.rules.currency;
+    let (currency, churn_is) = (&settings.rules.currency, settings.churn_is);
     progress("features at the cut-off");
     let rows = (0..known.len()).filter(|&row| !known[row].opted_out()).collect();
     let FeatureTable { rows, matrix } = plan.rows(&known, rows, cutoff);
-    let life = |&row: &usize| lifetime_or_none(&known[row], cutoff, currency);
+    let life = |&row: &usize| churn_is.lifetime(&known[row], cutoff, currency);
     let lifetimes: Vec<Lifetime> = rows.par_iter().map(life).collect();
     let eligibility = settings.eligibility;
-    let is_valued: Vec<bool> = rows
-        .iter()
-        .map(|&row| eligibility.answers(settings.churn_is, &known[row], cutoff))
-        .collect();
+    let is_valued: Vec<bool> =
+        rows.iter().map(|&row| eligibility.answers(churn_is, &known[row], cutoff)).collect();
     let is_churning = is_valued
         .iter()
         .zip(&lifetimes)
-        .map(|(&is_valued, lifetime)| is_valued && !eligibility.is_lost(lifetime))
+        .map(|(&is_valued, lifetime)| is_valued && !eligibility.is_lost(churn_is, lifetime))
         .collect();
 
     let eligible: Vec<usize> = (0..rows.len()).filter(|&row| is_valued[row]).collect();
@@ -143,18 +152,26 @@ pub fn backtest(
         forecast_among(&known, &learned, &lived, &settings, &plan, cutoff, true, progress)?;
 
     progress("every model answers");
-    let asked = Asked { cutoff: cutoff.day, days, raw: &matrix, lifetimes: &lifetimes };
+    let lifetimes = &lifetimes;
+    let asked = Asked { cutoff: cutoff.day, days, raw: &matrix, lifetimes, churn_is };
     let families: Vec<Answers> = PurchaseFamily::ALL
         .par_iter()
         .map(|&family| asked.family(family, &lived, settings.seed))
         .collect();
     // One more model is one more row here.
     let mut models = vec![asked.naive_rate(), asked.recency(&known, &settings, cutoff)];
+    models.push(asked.decile_quantiles(&known, &settings, &plan, cutoff, &forecast));
     models.extend(asked.rivals(&forecast, rivals));
     models.extend(families);
     models.push(asked.served(&forecast));
 
     let unit = currency.minor_per_major();
+    let outcome = |(&row, lifetime): (&usize, &Lifetime)| {
+        // Days of inactivity that are complete by the cut-off are no outcome of the horizon.
+        let is_over = Eligibility::EVERYBODY.is_lost(churn_is, lifetime);
+        (!is_over).then(|| has_churned(churn_is, &known[row], cutoff, until))
+    };
+    let churned = rows.par_iter().zip(lifetimes).map(outcome).collect();
     let spent = |&row: &usize| window(&known[row], cutoff, until).unwrap_or(0) as f64 / unit;
     let bought = |&row: &usize| f64::from(purchase_days(&known[row], cutoff, until));
     Ok(Backtest {
@@ -162,6 +179,8 @@ pub fn backtest(
         until: until.day,
         clock,
         customers: rows.iter().map(|&row| known[row].customer().clone()).collect(),
+        churn_is,
+        churned,
         purchases: rows.par_iter().map(bought).collect(),
         spend: rows.par_iter().map(spent).collect(),
         is_valued,
@@ -180,9 +199,13 @@ fn known_at(histories: &[History], cutoff: AsOf) -> Cow<'_, [History]> {
 }
 
 impl Backtest {
-    /// Who bought nothing within the horizon.
-    pub fn silent(&self) -> Vec<bool> {
-        self.purchases.iter().map(|&purchases| purchases == 0.0).collect()
+    /// Those of these customers who can churn within the horizon, and whether they did.
+    pub fn outcomes_of_churn(&self, is_asked: impl Fn(usize) -> bool) -> (Vec<usize>, Vec<bool>) {
+        let outcomes = self.churned.iter().enumerate();
+        outcomes
+            .filter_map(|(row, &churned)| Some((row, churned?)))
+            .filter(|&(row, _)| is_asked(row))
+            .unzip()
     }
 
     /// The answers of a model.
@@ -206,19 +229,29 @@ impl Answers {
                 *column = None;
             }
         };
-        check("P(no purchase)", &mut self.silence);
+        check("P(churn)", &mut self.silence);
         check("purchases", &mut self.purchases);
         check("spend", &mut self.spend);
+        let mut check = |name: &str, bounds: &mut Option<Bounds>| {
+            let both = bounds.iter().flat_map(|bounds| bounds.low.iter().zip(&bounds.high));
+            let n = both.filter(|(low, high)| !(low.is_finite() && high.is_finite())).count();
+            if n > 0 {
+                notes.push(format!("interval of {name} left out: not finite for {n} customers"));
+                *bounds = None;
+            }
+        };
+        check("purchases", &mut self.purchase_interval);
+        check("spend", &mut self.spend_interval);
         self.notes.extend(notes);
         self
     }
 }
 
 impl Asked<'_> {
-    /// The past goes on; customers are ranked for churn by the days since their last purchase.
+    /// The past goes on; customers are ranked for churn by their silence.
     fn naive_rate(&self) -> Answers {
         let rate = NaiveRate { window_days: self.days };
-        let silent = |life: &Lifetime| f64::from(life.days_since_last_purchase);
+        let silent = |life: &Lifetime| f64::from(life.silent_days());
         Answers {
             silence_score: Some(self.lifetimes.iter().map(silent).collect()),
             purchases: Some(self.lifetimes.iter().map(|life| rate.purchases(life)).collect()),
@@ -227,9 +260,9 @@ impl Asked<'_> {
         }
     }
 
-    /// Days since the last purchase alone, learned from the window before the cut-off, which is as long as
-    /// the horizon or half of the log. Longer horizons are asked about in units of themselves, so that
-    /// no other model has a part in it.
+    /// Days of silence alone, learned from the window before the cut-off, which is as long as the horizon
+    /// or half of the log. Longer horizons are asked about in units of themselves, so that no other
+    /// model has a part in it. (Of inactivity there are none: training has refused them.)
     fn recency(&self, known: &[History], settings: &TrainingSettings, cutoff: AsOf) -> Answers {
         let mut answers = Answers::named(CHURN_BASELINE);
         let span = start(known, settings, cutoff).map_or(0, |start| cutoff.day.since(start));
@@ -237,12 +270,13 @@ impl Asked<'_> {
         let then = settings.rules.zone.end_of(self.cutoff.plus(-(window_days as i32)));
         let answered =
             |history: &&History| settings.eligibility.answers(settings.churn_is, history, then);
-        let life = |history: &History| lifetime_or_none(history, then, &settings.rules.currency);
+        let churn_is = settings.churn_is;
+        let life = |history: &History| churn_is.lifetime(history, then, &settings.rules.currency);
         let (lifetimes, churned) = known
             .iter()
             .filter(answered)
-            .map(|history| (life(history), window(history, then, cutoff).is_none()))
-            .filter(|(lifetime, _)| !settings.eligibility.is_lost(lifetime))
+            .map(|history| (life(history), has_churned(churn_is, history, then, cutoff)))
+            .filter(|(lifetime, _)| !settings.eligibility.is_lost(churn_is, lifetime))
             .unzip();
         match RecencyParams.fit(&(lifetimes, churned), settings.seed) {
             Err(error) => answers.notes.push(error.to_string()),
@@ -277,7 +311,8 @@ impl Asked<'_> {
         let asked: Vec<_> = (0..self.lifetimes.len()).into_par_iter().map(ask).collect();
         let (low, high) = asked.iter().map(|(_, bounds)| *bounds).unzip();
         Answers {
-            silence: Some(asked.iter().map(|(outlook, _)| outlook.p_no_purchase).collect()),
+            silence: (self.churn_is.is_of_purchases())
+                .then(|| asked.iter().map(|(outlook, _)| outlook.p_no_purchase).collect()),
             purchases: Some(asked.iter().map(|(outlook, _)| outlook.expected_purchases).collect()),
             spend: Some(asked.iter().map(|(outlook, _)| outlook.expected_spend).collect()),
             spend_interval: Some(Bounds { level: INTERVAL_LEVEL, low, high }),
@@ -292,7 +327,7 @@ impl Asked<'_> {
             let (raw, lifetime) = (self.raw.row(row), &self.lifetimes[row]);
             forecast.encoder.encode(raw, encoded);
             let facts = Facts { raw, encoded, lifetime, as_of: self.cutoff };
-            forecast.within(&facts, ChurnIs::Silence, self.days)
+            forecast.within(&facts, self.churn_is, self.days)
         };
         let room = || vec![0.0; forecast.encoder.width()];
         (0..self.lifetimes.len()).into_par_iter().map_init(room, ask).collect()
@@ -302,6 +337,10 @@ impl Asked<'_> {
     fn rivals(&self, forecast: &Forecast, rivals: Rivals) -> Vec<Answers> {
         let mut models: Vec<Answers> = Vec::new();
         for (name, churn) in rivals.churn {
+            // What cannot tell of churn here may still tell value.
+            if !self.churn_is.is_of_purchases() && name != "logistic" {
+                continue;
+            }
             let mut answers = Answers::named(name);
             match churn {
                 Err(error) => answers.notes.push(format!("churn: {error}")),

@@ -1,6 +1,6 @@
 //! Every model against every metric, with what the bootstrap over customers says of each number.
 
-use super::{Answers, Backtest, Bounds, CHURN_BASELINE, VALUE_BASELINE};
+use super::{Answers, Backtest, Bounds, CHURN_BASELINE, INTERVAL_BASELINE, VALUE_BASELINE};
 use crate::domain::Seed;
 use crate::training::bootstrap::{Estimate, Resampled};
 use crate::training::metrics::{
@@ -38,7 +38,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Of P(no purchase).
+    /// Of P(churn).
     pub const OF_CHURN: [Metric; 4] = [Metric::Auc, Metric::Brier, Metric::LogLoss, Metric::Ece];
     /// Of expected purchases and of expected spend.
     pub const OF_AMOUNTS: [Metric; 9] = [
@@ -76,7 +76,7 @@ impl Metric {
 /// Every model that answers, by what it answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scorecard {
-    /// Of P(no purchase).
+    /// Of P(churn).
     pub churn: Section,
     /// Of days with a purchase.
     pub purchases: Section,
@@ -88,10 +88,12 @@ pub struct Scorecard {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Section {
     pub n_customers: usize,
-    /// Mean of what happened: the share that bought nothing, days with a purchase, or spend.
+    /// Mean of what happened: the share that churned, days with a purchase, or spend.
     pub mean_actual: f64,
     /// The model that gains are over.
     pub baseline: &'static str,
+    /// That of gains in the interval score; absent where no interval is asked for.
+    pub interval_baseline: Option<&'static str>,
     pub models: Vec<ModelScores>,
 }
 
@@ -113,8 +115,10 @@ impl Backtest {
             let counts = |&row: &usize| who == Who::All || is_eligible[row];
             (0..self.customers.len()).filter(counts).collect()
         };
-        let (churning, valued) = (rows(&self.is_churning), rows(&self.is_valued));
-        let silent = picked(&numbers(&self.silent()), &churning);
+        let valued = rows(&self.is_valued);
+        let (churning, churned) =
+            self.outcomes_of_churn(|row| who == Who::All || self.is_churning[row]);
+        let silent = numbers(&churned);
         let churn: Vec<(&str, Churn)> =
             self.answering(|answers| Churn::of(answers, &churning, &silent));
         let amounts = |actual: &[f64], of: fn(&Answers) -> Said<'_>| {
@@ -169,14 +173,18 @@ fn section(
     metrics: &[Metric],
     resampled: &Resampled,
 ) -> Section {
-    let base = names.iter().position(|name| *name == baseline);
+    let place_of = |name: &str| names.iter().position(|known| *known == name);
+    let base_of = |metric: Metric| match metric {
+        Metric::IntervalScore => place_of(INTERVAL_BASELINE),
+        _ => place_of(baseline),
+    };
     let model = |(index, name): (usize, &&str)| {
         let place = |model: usize, metric: usize| model * metrics.len() + metric;
         let score = |(metric, name): (usize, &Metric)| {
             Some((*name, resampled.estimate(|values| values[place(index, metric)])?))
         };
         let gain = |(metric, name): (usize, &Metric)| {
-            let base = base.filter(|&base| base != index)?;
+            let base = base_of(*name).filter(|&base| base != index)?;
             let loss = |value: Option<f64>| name.loss(value?);
             let gain = resampled.estimate(|values| {
                 Some(loss(values[place(base, metric)])? - loss(values[place(index, metric)])?)
@@ -193,6 +201,7 @@ fn section(
         n_customers: actual.len(),
         mean_actual: actual.iter().sum::<f64>() / actual.len().max(1) as f64,
         baseline,
+        interval_baseline: metrics.contains(&Metric::IntervalScore).then_some(INTERVAL_BASELINE),
         models: names.iter().enumerate().map(model).collect(),
     }
 }

@@ -1,0 +1,128 @@
+//! Churn as days without activity: what is learned of it, what answers, and what the gate can say.
+
+use crate::support::{as_of, rules, settings, train};
+use habitus_engine::domain::{
+    Abstention, Answer, CustomerId, Event, EventKind, History, Inactivity, Kinds, Seed,
+};
+use habitus_engine::features::{Plan, inputs_of_activity, purchases};
+use habitus_engine::models::selection::Family;
+use habitus_engine::scoring::Scorer;
+use habitus_engine::simulation::{Shop, customer};
+use habitus_engine::training::{
+    ClockError, GateParams, Outcome, Predecessor, TrainError, TrainingSettings, judge,
+};
+use habitus_engine::version::{ChurnIs, Incumbent};
+
+const MONTH: Inactivity = Inactivity { days: 30, activity: Kinds::OF_CUSTOMERS };
+
+/// `n` simulated customers over 500 days from 2020-01-01 with all that they do.
+fn visitors(n: u64) -> Vec<History> {
+    let (zone, shop) = (rules().zone, Shop { days: 500, ..Shop::default() }.settle().unwrap());
+    let history = |index: u64| {
+        let life = customer(&shop, Seed(5), index);
+        let event = |event: &habitus_engine::simulation::SimulatedEvent| Event {
+            amount: event.amount,
+            ..Event::bare(event.at, zone.day_of(event.at), event.kind)
+        };
+        let id = CustomerId::new(&format!("c{index:05}"));
+        History::new(id, life.events.iter().map(event).collect())
+    };
+    (0..n).map(history).collect()
+}
+
+fn inactive(inactivity: Inactivity) -> TrainingSettings {
+    let mut spec = purchases();
+    spec.0.extend(inputs_of_activity(&spec, &inactivity));
+    let churn_is = ChurnIs::Inactivity(inactivity);
+    TrainingSettings { spec, churn_is, ..settings(Family::Kmeans, 3, 3) }
+}
+
+#[test]
+fn statuses_and_probabilities_are_of_activity() {
+    let trained = train(&visitors(800), &inactive(MONTH), as_of("2021-05-01")).unwrap();
+    let families: Vec<&str> =
+        trained.evaluation.churn.iter().map(|trial| trial.family.as_str()).collect();
+    assert_eq!(families, ["logistic", "recency"]);
+    let scorer = Scorer::new(trained.version).unwrap();
+    let zone = rules().zone;
+    let event = |kind, date: &str| {
+        let at = zone.parse(date, None).unwrap().at;
+        Event::bare(at, zone.day_of(at), kind)
+    };
+    let ask = |events: Vec<Event>, date: &str| {
+        scorer.predict(&History::new(CustomerId::new("a"), events), as_of(date))
+    };
+    // A year without a purchase is no inactivity of who was there yesterday.
+    let visitor =
+        || vec![event(EventKind::Purchase, "2020-05-01"), event(EventKind::Visit, "2021-03-01")];
+    let answer = ask(visitor(), "2021-03-30").churn;
+    let given = answer.given().unwrap();
+    assert!((0.0..=1.0).contains(&given.probability), "{given:?}");
+    assert!(!given.reasons.is_empty());
+    assert_eq!(ask(visitor(), "2021-03-31").churn, Answer::Abstained(Abstention::AlreadyLost));
+    // What the company does is no activity.
+    let mut contacted = visitor();
+    contacted.push(event(EventKind::Campaign, "2021-03-30"));
+    let lost = ask(contacted, "2021-03-31");
+    assert_eq!(lost.churn, Answer::Abstained(Abstention::AlreadyLost));
+    assert!(lost.segment.given().is_some() && lost.value.given().is_some());
+}
+
+#[test]
+fn what_the_spec_computes_already_is_not_added() {
+    let of_purchases = Inactivity { days: 90, activity: vec![EventKind::Purchase].into() };
+    let spec = purchases();
+    // The default pack has the last purchase, the days of the quarter and the gaps.
+    assert!(inputs_of_activity(&spec, &of_purchases).is_empty());
+    let names: Vec<String> =
+        inputs_of_activity(&spec, &MONTH).into_iter().map(|feature| feature.name).collect();
+    assert_eq!(names, ["days_since_activity", "active_days_lately", "activity_gap_mean"]);
+    assert!(Plan::compile(&inactive(MONTH).spec, &rules()).is_ok());
+}
+
+#[test]
+fn a_short_log_is_refused_and_not_bridged() {
+    let log = visitors(300);
+    let settings = TrainingSettings { horizon_days: 150, ..inactive(MONTH) };
+    let error = train(&log, &settings, as_of("2021-05-01")).unwrap_err();
+    let TrainError::InactivityNotBridged { window_days, horizon_days, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert!(window_days < 150 && horizon_days == 150);
+    let settings = TrainingSettings { horizon_days: window_days, ..settings };
+    let trained = train(&log, &settings, as_of("2021-05-01")).unwrap();
+    assert!(!trained.evaluation.bridged);
+    let error = train(&log, &settings, as_of("2020-01-20")).unwrap_err();
+    let too_short = matches!(error, TrainError::Clock(ClockError::LogTooShort { .. }));
+    assert!(too_short, "{error:?}");
+}
+
+#[test]
+fn the_gate_judges_inactivity_by_whole_horizons_alone() {
+    let log = visitors(800);
+    let settings = inactive(MONTH);
+    let then = as_of("2021-02-01");
+    let version = train(&log, &settings, then).unwrap().version;
+    let incumbent = Incumbent { version: "old".into(), digest: "0".into() };
+    let predecessor = Predecessor { incumbent: &incumbent, version: &version, as_of: then };
+    let verdict = |settings: &TrainingSettings, date: &str| {
+        let params = GateParams::default();
+        judge(&log, settings, &predecessor, as_of(date), None, &params).unwrap()
+    };
+    // Sixty days later the horizon is over.
+    let whole = verdict(&settings, "2021-04-02");
+    assert_eq!((whole.outcome, whole.window_days), (Outcome::Passed, 60), "{:?}", whole.reasons);
+    let brier = &whole.comparisons[0];
+    assert!(brier.n_customers > 200 && brier.incumbent == brier.candidate, "{brier:?}");
+    // Fifty days tell of spend, and nothing of inactivity within sixty.
+    let part = verdict(&settings, "2021-03-23");
+    assert_eq!((part.outcome, part.comparisons[0].n_customers), (Outcome::Undecided, 0));
+    assert!(part.comparisons[2].incumbent.is_some());
+    let reason = part.reasons.last().unwrap();
+    assert!(reason.contains("50 days") && reason.contains("60 days"), "{reason}");
+    // Another number of days is another question.
+    let longer = inactive(Inactivity { days: 45, ..MONTH });
+    let other = verdict(&longer, "2021-04-02");
+    assert!(other.outcome == Outcome::Undecided && other.comparisons.is_empty());
+    assert!(other.reasons[0].contains("model.churn"), "{:?}", other.reasons);
+}
