@@ -1,7 +1,9 @@
 //! An event as bytes: about a dozen for a plain order, instead of a hundred in memory.
 
 use crate::ingest::bytes::{put_number, put_text, skip_text, take_byte, take_number, take_text};
-use habitus_engine::domain::{Day, Details, Event, EventKind, IdHash, Line, Money, Text, Timestamp};
+use habitus_engine::domain::{
+    Day, Details, Event, EventKind, IdHash, Line, Money, Text, Timestamp,
+};
 
 const MS_PER_DAY: i64 = 86_400_000;
 

@@ -89,9 +89,8 @@ impl HistoryCache {
         let hash = hash(customer);
         let packed = self.entries.get(&hash);
         let last_change = self.place(hash).load(Ordering::SeqCst);
-        let history = packed.and_then(|packed| {
-            unpacked(&packed, customer, last_change..=sequence, shaping, names)
-        });
+        let history = packed
+            .and_then(|packed| unpacked(&packed, customer, last_change..=sequence, shaping, names));
         let count = if history.is_some() { &self.hits } else { &self.misses };
         count.fetch_add(1, Ordering::Relaxed);
         history
@@ -167,12 +166,7 @@ impl Weighter<u64, Packed> for Weigh {
     }
 }
 
-fn packed(
-    history: &History,
-    about: Option<&[u8]>,
-    sequence: u64,
-    shaping: &Shaping<'_>,
-) -> Packed {
+fn packed(history: &History, about: Option<&[u8]>, sequence: u64, shaping: &Shaping<'_>) -> Packed {
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     bytes.extend_from_slice(&shaping.tag.to_le_bytes());
     put_text(&mut bytes, history.customer().as_str());

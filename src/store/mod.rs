@@ -27,8 +27,8 @@ mod writer;
 
 pub use about::About;
 pub use batch::{Batch, Outcome};
-pub use history_cache::{CacheCounts, Shaping};
 pub use error::{FORMAT, MAX_ID_BYTES, MAX_NAMES, StoreError};
+pub use history_cache::{CacheCounts, Shaping};
 pub use maintenance::{Checked, Erased, Stats};
 pub use snapshot::{Kept, Snapshot};
 pub use writer::Writer;

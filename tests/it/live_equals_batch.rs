@@ -5,7 +5,7 @@ use crate::support::trained;
 use habitus::ingest::{self, Columns, CustomerColumns, Memory, Reading, Source};
 use habitus::registry::Registry;
 use habitus::serving::kept_at;
-use habitus::store::{About, Batch, Outcome, Settings, Snapshot, Store};
+use habitus::store::{About, Batch, Outcome, Settings, Shaping, Snapshot, Store};
 use habitus_engine::domain::{
     AmountIs, AsOf, CustomerId, Day, Draws, Duplicates, EventKind, EventRules, History, KindRule,
     RawEvent, RawValue, RuleField, RuleTest, RuledKind, Seed, Timestamp, Zone,
@@ -22,7 +22,8 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 const DAY_MS: i64 = 86_400_000;
 
-const SETTINGS: Settings = Settings { cache_bytes: 8 << 20, retention_days: None };
+const SETTINGS: Settings =
+    Settings { cache_bytes: 8 << 20, history_bytes: 1 << 20, retention_days: None };
 
 const FIELDS: [&str; 13] = [
     "customer", "time", "amount", "kind", "quantity", "discount", "currency", "rating", "order_id",
@@ -240,6 +241,12 @@ fn write_ndjson(path: &Path, rows: &[Row]) {
     std::fs::write(path, text).unwrap();
 }
 
+/// The history that an answer is computed from.
+fn recalled(snapshot: &Snapshot, customer: &str, rules: &EventRules) -> Option<History> {
+    let (tag, kept_from) = (Shaping::tag_of(rules), snapshot.kept_from());
+    snapshot.recall(customer, &Shaping { rules, tag, kept_from }).unwrap()
+}
+
 /// A place for one case: a store, and the files that say the same.
 struct Case {
     directory: tempfile::TempDir,
@@ -295,6 +302,10 @@ impl Case {
             }
             let outcomes = store.append(&batch, None).unwrap();
             assert!(!outcomes.contains(&Outcome::Erased));
+            // What is kept of them now must not be answered from once more has come.
+            for row in now.iter().chain(now) {
+                recalled(&store.snapshot(), row[CUSTOMER].trim(), &self.rules);
+            }
             assert_eq!(outcomes.len(), batch.len());
             match draws.below(6) {
                 0 => {
@@ -412,6 +423,11 @@ fn compare(
         let bare = |history: &History| history.clone().with_attributes(None);
         assert_eq!(bare(history), bare(same), "case {case}");
         given += assert_same(case, scorer, history, same, instants);
+        // From the store, and then from memory.
+        for _ in 0..3 {
+            let recalled = recalled(snapshot, id, rules).unwrap();
+            assert_same(case, scorer, &recalled, same, instants);
+        }
     }
     for history in batch {
         assert!(live.iter().any(|live| live.customer() == history.customer()), "case {case}");

@@ -12,6 +12,7 @@ mod faults;
 mod format;
 mod histories;
 mod model;
+mod recall;
 mod workload;
 mod writer;
 

@@ -163,7 +163,7 @@ pub fn pinned(models_dir: &Path, histories: Vec<History>) -> Serving {
 
 /// How a small store is held.
 pub fn held(retention_days: Option<u32>) -> store::Settings {
-    store::Settings { cache_bytes: 8 << 20, retention_days }
+    store::Settings { cache_bytes: 8 << 20, history_bytes: 1 << 20, retention_days }
 }
 
 /// The trained version, read by the test itself.
