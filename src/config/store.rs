@@ -25,6 +25,9 @@ pub(super) struct RawStore {
 /// Below this every answer would read the disk.
 const LEAST_CACHE_MB: usize = 8;
 
+/// Four terabytes, which no machine has to give.
+const MOST_CACHE_MB: usize = 4_000_000;
+
 /// A century; longer is for good.
 const MOST_DAYS: u32 = 36_600;
 
@@ -33,6 +36,9 @@ impl RawStore {
         let RawStore { path, cache_mb, retention_days } = self;
         refuse(cache_mb < LEAST_CACHE_MB, "store.cache_mb", || {
             format!("{cache_mb} is not possible; at least {LEAST_CACHE_MB} are needed")
+        })?;
+        refuse(cache_mb > MOST_CACHE_MB, "store.cache_mb", || {
+            format!("{cache_mb} is not possible; {MOST_CACHE_MB} are the most")
         })?;
         let days = retention_days.unwrap_or(1);
         refuse(!(1..=MOST_DAYS).contains(&days), "store.retention_days", || {

@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// About what a history takes, of which most have a few dozen events.
 const USUAL_BYTES: usize = 512;
 
+/// Places in the tables by the hash of a customer, which are there from the start, at most.
+const MOST_PLACES: usize = 1 << 24;
+
 /// What an entry takes beside its bytes: its place in the cache, the counts of owners and what the
 /// allocator rounds up.
 const ENTRY_BYTES: usize = 112;
@@ -66,7 +69,7 @@ pub struct CacheCounts {
 impl HistoryCache {
     /// An empty one that will take about this many bytes; `None` where nothing is to be kept.
     pub fn new(bytes: usize) -> Option<HistoryCache> {
-        let n_usual = bytes / USUAL_BYTES;
+        let n_usual = (bytes / USUAL_BYTES).min(MOST_PLACES);
         let n_places = n_usual.next_power_of_two();
         (n_usual > 0).then(|| HistoryCache {
             entries: Cache::with_weighter(n_usual, bytes as u64, Weigh),
@@ -91,13 +94,14 @@ impl HistoryCache {
         let last_change = self.place(hash).load(Ordering::SeqCst);
         let history = packed
             .and_then(|packed| unpacked(&packed, customer, last_change..=sequence, shaping, names));
-        let count = if history.is_some() { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
+        if history.is_some() {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
         history
     }
 
-    /// Keeps a history that was read from a snapshot of this sequence, and the bytes of what is told
-    /// of the customer besides, if it is not the first time.
+    /// Keeps a history that was not found here and so read from a snapshot of this sequence, and the
+    /// bytes of what is told of the customer besides, if it is not the first time.
     pub fn keep(
         &self,
         history: &History,
@@ -105,6 +109,7 @@ impl HistoryCache {
         sequence: u64,
         shaping: &Shaping<'_>,
     ) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
         // What such a history looks like depends on more than its events.
         if history.has_spread_orders() {
             return;
@@ -115,7 +120,7 @@ impl HistoryCache {
             return;
         }
         self.entries.insert(hash, packed(history, about, sequence, shaping));
-        // Who was changed meanwhile may have been erased.
+        // Whoever was erased after the first look was let go of before this was put in.
         if is_old() {
             self.entries.remove(&hash);
         }

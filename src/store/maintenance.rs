@@ -121,11 +121,12 @@ impl Store {
             tombstones.insert(&tombstone(&self.salt, customer), at.0).map_err(StoreError::of)?;
             erased
         };
-        self.commit(transaction, std::iter::once(customer))?;
+        let committed = self.commit(transaction, std::iter::once(customer));
+        // It may be durable though nobody could be shown it.
         if let Some(histories) = &self.histories {
             histories.forget(customer);
         }
-        Ok(erased)
+        committed.map(|()| erased)
     }
 
     /// What stands for a customer's id where the id must not: a hash that only this store can make,

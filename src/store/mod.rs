@@ -291,15 +291,16 @@ impl Store {
         let _turn = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
         transaction.commit().map_err(StoreError::of)?;
         let before = self.current.load();
-        let after = before.next(self.database.get()?);
+        let after = self.database.get().and_then(|database| before.next(database));
+        // Where it cannot be told, whatever comes next is after it.
+        let sequence = after.as_ref().map_or(before.sequence() + 1, Snapshot::sequence);
+        if let Some(histories) = &self.histories {
+            changed.for_each(|customer| histories.changed(customer, sequence));
+        }
         if after.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
-        let after = after?;
-        if let Some(histories) = &self.histories {
-            changed.for_each(|customer| histories.changed(customer, after.sequence()));
-        }
-        self.current.store(Arc::new(after));
+        self.current.store(Arc::new(after?));
         Ok(())
     }
 }
