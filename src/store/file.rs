@@ -2,9 +2,10 @@
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError};
+use redb::{BackendError, Builder, Database, DatabaseError};
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 
 /// A file whose length is durable before anything relies on it.
 ///
@@ -37,6 +38,34 @@ impl<B: StorageBackend> StorageBackend for Lengthened<B> {
 
     fn close(&self) -> io::Result<()> {
         self.0.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.0.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.query_lock_range(start, end)
     }
 }
 
