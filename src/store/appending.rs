@@ -5,7 +5,7 @@ use super::batch::{Batch, Outcome, Seen};
 use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, EventIds, Lines, Tail};
 use super::snapshot::names;
-use super::tables::{HEADS, META, MORE, Meta, NAMES, SOURCES, TOMBSTONES};
+use super::tables::{HEADS, META, MORE, Meta, NAMES, NamesSum, SOURCES, TOMBSTONES};
 use super::{MAX_NAMES, SourceProgress, StoreError, damaged_record, tombstone};
 use habitus_engine::domain::{RawEvent, RawValue};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
@@ -78,7 +78,7 @@ impl<'t> Appending<'t> {
     ) -> Result<Appending<'t>, StoreError> {
         let meta = transaction.open_table(META).map_err(StoreError::of)?;
         let meta = Meta::read(&meta)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
-        let names = names(&transaction.open_table(NAMES).map_err(StoreError::of)?)?;
+        let names = names(&transaction.open_table(NAMES).map_err(StoreError::of)?, &meta)?;
         let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
         Ok(Appending {
             heads: transaction.open_table(HEADS).map_err(StoreError::of)?,
@@ -158,10 +158,13 @@ impl<'t> Appending<'t> {
 
     /// Writes what is not a customer's, and tells the new numbers.
     pub fn finish(
-        self,
+        mut self,
         transaction: &WriteTransaction,
         source: Option<&SourceProgress>,
     ) -> Result<(), StoreError> {
+        if self.names.len() > self.n_names_kept {
+            self.meta.names = Some(NamesSum::of(&self.names));
+        }
         let mut table = transaction.open_table(NAMES).map_err(StoreError::of)?;
         for (number, name) in self.names.iter().enumerate().skip(self.n_names_kept) {
             table.insert(number as u32, name.as_str()).map_err(StoreError::of)?;

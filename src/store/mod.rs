@@ -395,8 +395,8 @@ fn named(directory: &Path, database: &Database) -> Result<u64, StoreError> {
 
 /// Makes an empty database a store.
 fn found(database: &Database, id: u64, salt: &[u8; 32]) -> Result<(), StoreError> {
-    let (format, id, newest, kept_from) = (FORMAT, Some(id), None, None);
-    let meta = Meta { format, id, sequence: 0, lines: 0, abouts: 0, newest, kept_from };
+    let (format, id, newest, kept_from, names) = (FORMAT, Some(id), None, None, None);
+    let meta = Meta { format, id, sequence: 0, lines: 0, abouts: 0, newest, kept_from, names };
     let transaction = begin(database)?;
     with_tables(&transaction)?;
     meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;

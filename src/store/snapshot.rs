@@ -56,7 +56,7 @@ impl Snapshot {
         let known = names_before.filter(|names| names.len() as u64 == n_names);
         let names = match known {
             Some(names) => Arc::clone(names),
-            None => names(&table)?.into(),
+            None => names(&table, &meta)?.into(),
         };
         let n_customers = heads.len().map_err(StoreError::of)?;
         Ok(Snapshot { heads, more, names, meta, n_customers, histories })
@@ -273,6 +273,7 @@ fn each_line<E: From<StoreError>>(
 /// The names of attributes in the order of their numbers.
 pub(super) fn names(
     table: &impl ReadableTable<u32, &'static str>,
+    meta: &Meta,
 ) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for entry in table.iter().map_err(StoreError::of)? {
@@ -281,6 +282,9 @@ pub(super) fn names(
             return Err(StoreError::damaged("a name of an attribute is missing"));
         }
         names.push(name.value().to_owned());
+    }
+    if meta.names.is_some_and(|sum| !sum.vouches_for(&names)) {
+        return Err(StoreError::damaged("a name of an attribute is not what was written"));
     }
     Ok(names)
 }

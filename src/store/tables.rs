@@ -24,6 +24,9 @@ pub const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 /// The name of the store's id in [`META`], whose bits it is.
 pub const ID: &str = "id";
 
+/// The name of [`NamesSum`] in [`META`].
+const NAMES_SUM: &str = "names";
+
 /// What makes hashes of ids useless to those who have only the store's tombstones.
 pub const SALT: TableDefinition<(), &[u8; 32]> = TableDefinition::new("salt");
 
@@ -43,6 +46,31 @@ pub struct Meta {
     pub newest: Option<i64>,
     /// Events before it may be gone.
     pub kept_from: Option<i64>,
+    /// What vouches for the names of attributes; absent where none was added since there is this.
+    pub names: Option<NamesSum>,
+}
+
+/// A checksum of the first names of attributes. A program that does not know of it may have added
+/// others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamesSum(i64);
+
+impl NamesSum {
+    /// Of all these, in the order of their numbers.
+    pub fn of(names: &[String]) -> NamesSum {
+        let mut hasher = crc32fast::Hasher::new();
+        for name in names {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+        }
+        NamesSum((names.len() as i64) << 32 | i64::from(hasher.finalize()))
+    }
+
+    /// Whether the names are those that it was made of, and perhaps others.
+    pub fn vouches_for(self, names: &[String]) -> bool {
+        let first = usize::try_from(self.0 >> 32).ok().and_then(|n| names.get(..n));
+        first.is_some_and(|first| NamesSum::of(first) == self)
+    }
 }
 
 impl Meta {
@@ -66,6 +94,7 @@ impl Meta {
             abouts: count("abouts")?,
             newest: number("newest")?,
             kept_from: number("kept_from")?,
+            names: number(NAMES_SUM)?.map(NamesSum),
         }))
     }
 
@@ -81,7 +110,10 @@ impl Meta {
             table.insert(name, value as i64).map_err(StoreError::of)?;
         }
         let id = self.id.map(|id| id as i64);
-        for (name, value) in [(ID, id), ("newest", self.newest), ("kept_from", self.kept_from)] {
+        let names = self.names.map(|sum| sum.0);
+        for (name, value) in
+            [(ID, id), ("newest", self.newest), ("kept_from", self.kept_from), (NAMES_SUM, names)]
+        {
             if let Some(value) = value {
                 table.insert(name, value).map_err(StoreError::of)?;
             }
