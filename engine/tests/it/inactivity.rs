@@ -69,6 +69,31 @@ fn statuses_and_probabilities_are_of_activity() {
 }
 
 #[test]
+fn a_version_that_would_call_everybody_lost_is_refused() {
+    // The log ends with 2021-05-14: of c3 there is somebody to ask about, of the as-of nobody.
+    let (log, now) = (visitors(300), as_of("2021-07-01"));
+    let refused = |settings: &TrainingSettings| {
+        let error = train(&log, settings, now).unwrap_err();
+        assert_eq!(error, TrainError::NobodyAt { cutoff: now.day });
+        let text = error.to_string();
+        assert!(text.contains("2021-07-01"), "{text}");
+        text
+    };
+    assert!(refused(&inactive(MONTH)).contains("model.inactive_days"));
+    let mut lost = settings(Family::Kmeans, 3, 3);
+    lost.eligibility.lost_after_days = Some(30);
+    assert!(refused(&lost).contains("model.lost_after_days"));
+    // Where one customer is left there is a version, whose percentiles are numbers.
+    lost.eligibility.lost_after_days = Some(60);
+    let percentiles = train(&log, &lost, now).unwrap().version.forecast.churn.percentiles;
+    assert!(percentiles.len() == 101 && percentiles.iter().all(|p| p.is_finite()));
+    // Percentiles of nobody are none, and not what a file cannot hold.
+    let mut head = train(&log, &lost, now).unwrap().version.forecast.churn;
+    head.freeze_percentiles(vec![f64::NAN]);
+    assert!(head.percentiles.is_empty() && head.percentile(0.5) == 0.0);
+}
+
+#[test]
 fn what_the_spec_computes_already_is_not_added() {
     let of_purchases = Inactivity { days: 90, activity: vec![EventKind::Purchase].into() };
     let spec = purchases();

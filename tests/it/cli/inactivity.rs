@@ -30,9 +30,13 @@ impl Place {
     }
 
     fn train(&self, config: &str) -> Run {
+        self.train_as_of(config, AS_OF)
+    }
+
+    fn train_as_of(&self, config: &str, as_of: &str) -> Run {
         let file = self.path(&format!("{:016x}.toml", habitus_engine::domain::hash(config)));
         std::fs::write(&file, config).unwrap();
-        self.run("train").path("--config", &file).arg("--as-of").arg(AS_OF)
+        self.run("train").path("--config", &file).arg("--as-of").arg(as_of)
     }
 
     /// The days of each customer's activity up to the as-of, in the order of the log.
@@ -250,4 +254,18 @@ fn a_log_too_short_for_the_horizon_is_refused() {
     let config = format!("{COLUMNS}{MODEL}{INACTIVITY}").replace("= 60", "= 150");
     let train = place.train(&config).path("--models", &place.path("short"));
     train.fails(3, &["inactivity", "150 days", "model.horizon_days"]);
+}
+
+#[test]
+fn nothing_is_published_where_everybody_is_lost() {
+    let place = place();
+    let models = place.path("lost");
+    // Seven weeks after the last row of the log, and less than the horizon.
+    let lost = |model: &str, setting: &str| {
+        let train = place.train_as_of(&format!("{COLUMNS}{MODEL}{model}"), "2021-07-01");
+        train.path("--models", &models).fails(3, &["2021-07-01", setting]);
+        assert!(!models.join("shop").exists(), "{setting}");
+    };
+    lost(INACTIVITY, "model.inactive_days");
+    lost("lost_after_days = 30\n", "model.lost_after_days");
 }
