@@ -101,13 +101,13 @@ impl<'a> Old<'a> {
     /// The cluster that the incumbent puts each history into at `as_of`; `None` where it has no answer.
     fn assigned(&self, histories: &[History], as_of: AsOf) -> Vec<Option<u32>> {
         let version = self.predecessor.version;
-        let currency = &version.rules.currency;
+        let rules = &version.rules;
         let (eligibility, churn_is) = (version.eligibility, version.churn_is);
-        let lens = Lens { plan: &self.plan, currency, eligibility, churn_is, at_most: usize::MAX };
+        let lens = Lens { plan: &self.plan, rules, eligibility, churn_is, at_most: usize::MAX };
         let table = lens.eligible(histories, as_of);
         let mut assigned = vec![None; histories.len()];
         for (&row, raw) in table.rows.iter().zip(table.matrix.rows()) {
-            let life = churn_is.lifetime(&histories[row], as_of, currency);
+            let life = churn_is.lifetime(&histories[row], as_of, rules);
             let membership = version.segment.assign(&version.bands, raw, &life);
             assigned[row] = Some(membership.cluster as u32);
         }

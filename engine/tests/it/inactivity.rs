@@ -69,6 +69,32 @@ fn statuses_and_probabilities_are_of_activity() {
 }
 
 #[test]
+fn nobody_is_lost_on_a_day_that_has_merely_begun() {
+    let zone = rules().zone;
+    let at = |text: &str| zone.as_of(zone.parse(text, None).unwrap().at);
+    let visit = at("2021-03-01 09:00");
+    let history = History::new(
+        CustomerId::new("a"),
+        vec![Event::bare(visit.at, visit.day, EventKind::Visit)],
+    );
+    let log = visitors(800);
+    for (days, last, next) in [(1, "2021-03-02", "2021-03-03"), (7, "2021-03-08", "2021-03-09")] {
+        let settings = inactive(Inactivity { days, ..MONTH });
+        // Trained in mid-day, when of the last day nobody can tell.
+        let noon = zone.parse_as_of("2021-05-01T12:00:00Z").unwrap();
+        let version = train(&log, &settings, noon).unwrap().version;
+        let scorer = Scorer::new(version).unwrap();
+        let is_lost = |as_of| {
+            scorer.predict(&history, as_of).churn == Answer::Abstained(Abstention::AlreadyLost)
+        };
+        for time in ["00:00", "12:00", "23:59:59"] {
+            assert!(!is_lost(at(&format!("{last} {time}"))), "{days} days, {last} {time}");
+        }
+        assert!(is_lost(as_of(last)) && is_lost(at(&format!("{next} 00:00"))), "{days} days");
+    }
+}
+
+#[test]
 fn a_version_that_would_call_everybody_lost_is_refused() {
     // The log ends with 2021-05-14: of c3 there is somebody to ask about, of the as-of nobody.
     let (log, now) = (visitors(300), as_of("2021-07-01"));

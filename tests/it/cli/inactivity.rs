@@ -269,3 +269,26 @@ fn nothing_is_published_where_everybody_is_lost() {
     lost(INACTIVITY, "model.inactive_days");
     lost("lost_after_days = 30\n", "model.lost_after_days");
 }
+
+#[test]
+fn scores_of_mid_day_call_nobody_lost_a_day_early() {
+    let place = place();
+    let out = place.path("noon.ndjson");
+    let score = place.run("score").path("--models", &place.path("models")).path("--out", &out);
+    score.arg("--model").arg("shop").arg("--as-of").arg("2021-05-01T12:00:00Z").json();
+    let zone = Zone::named("UTC").unwrap();
+    let today = zone.parse_as_of(AS_OF).unwrap().day;
+    let active = place.active_days();
+    let mut on_the_edge = 0;
+    for row in rows(&out) {
+        let days = &active[row["customer_id"].as_str().unwrap()];
+        let before = days.iter().filter(|day| **day < today).max();
+        // Who comes on the day itself comes before or after noon; of both nothing is claimed here.
+        let Some(last) = before.filter(|_| !days.contains(&today)) else { continue };
+        let silent = today.since(*last);
+        let is_lost = row["churn_status"] == "ALREADY_LOST";
+        assert_eq!(is_lost, silent > 30, "{silent} days: {row}");
+        on_the_edge += u32::from(silent == 30);
+    }
+    assert!(on_the_edge > 0);
+}
