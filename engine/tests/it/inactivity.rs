@@ -140,6 +140,14 @@ fn a_short_log_is_refused_and_not_bridged() {
         panic!("{error:?}");
     };
     assert!(window_days < 150 && horizon_days == 150);
+    let at_most = format!("`model.horizon_days` can be {window_days} at most");
+    assert!(error.to_string().ends_with(&at_most), "{error}");
+    // A horizon below the days of inactivity would be refused too, and is not advised.
+    let days = Inactivity { days: window_days + 1, ..MONTH };
+    let circle = TrainingSettings { horizon_days: 150, ..inactive(days) };
+    let text = train(&log, &circle, as_of("2021-05-01")).unwrap_err().to_string();
+    let both = format!("`model.inactive_days` = {}", window_days + 1);
+    assert!(text.contains(&both) && !text.contains("can be"), "{text}");
     let settings = TrainingSettings { horizon_days: window_days, ..settings };
     let trained = train(&log, &settings, as_of("2021-05-01")).unwrap();
     assert!(!trained.evaluation.bridged);
