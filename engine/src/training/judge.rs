@@ -1,7 +1,7 @@
 //! The gate's trial: both versions answer at the incumbent's as-of, and what happened next tells.
 
 use super::forecast::{Forecasted, forecast};
-use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare, too_few};
 use super::settings::TrainingSettings;
 use super::stage::{self, Lens};
 use super::train::Predecessor;
@@ -111,6 +111,9 @@ pub fn judge_fitted_on(
     let horizons = [&incumbent.version.forecast, &candidate].map(|f| f.bridge.horizon_days);
     if settings.churn_is.is_of_the_window_alone() && horizons != [days; 2] {
         let [old, new] = horizons;
+        // That nobody's churn is told follows from it, and would stand before it as if it were the reason.
+        let none = too_few("churn", 0, params.least_customers);
+        verdict.reasons.retain(|reason| *reason != none);
         verdict.reasons.push(format!(
             "churn is inactivity within {old} days in the incumbent and {new} in the candidate, of which \
              {days} days tell nothing"

@@ -177,11 +177,26 @@ fn the_gate_judges_inactivity_by_whole_horizons_alone() {
     let part = verdict(&settings, "2021-03-23");
     assert_eq!((part.outcome, part.comparisons[0].n_customers), (Outcome::Undecided, 0));
     assert!(part.comparisons[2].incumbent.is_some());
-    let reason = part.reasons.last().unwrap();
+    let [reason] = &part.reasons[..] else { panic!("{:?}", part.reasons) };
     assert!(reason.contains("50 days") && reason.contains("60 days"), "{reason}");
+    // In the middle of the sixtieth day the horizon is not over yet.
+    let noon = verdict(&settings, "2021-04-02T12:00:00Z");
+    assert_eq!((noon.outcome, noon.window_days), (Outcome::Undecided, 59));
+    assert!(noon.reasons[0].contains("59 days"), "{:?}", noon.reasons);
     // Another number of days is another question.
-    let longer = inactive(Inactivity { days: 45, ..MONTH });
-    let other = verdict(&longer, "2021-04-02");
-    assert!(other.outcome == Outcome::Undecided && other.comparisons.is_empty());
-    assert!(other.reasons[0].contains("model.churn"), "{:?}", other.reasons);
+    let longer = Inactivity { days: 45, ..MONTH };
+    let bought = Inactivity { activity: vec![EventKind::Purchase].into(), ..MONTH };
+    for (other, by) in [
+        (longer, "another model.inactive_days)"),
+        (bought, "another model.activity)"),
+        (Inactivity { days: 45, ..bought }, "model.inactive_days and model.activity)"),
+    ] {
+        let other = verdict(&inactive(other), "2021-04-02");
+        assert!(other.outcome == Outcome::Undecided && other.comparisons.is_empty());
+        let reason = &other.reasons[0];
+        assert!(reason.contains("model.churn") && reason.ends_with(by), "{reason}");
+    }
+    let silence = TrainingSettings { churn_is: ChurnIs::Silence, ..inactive(MONTH) };
+    let reason = &verdict(&silence, "2021-04-02").reasons[0];
+    assert!(reason.ends_with("(model.churn)"), "{reason}");
 }

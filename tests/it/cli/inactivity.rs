@@ -164,7 +164,7 @@ fn a_version_is_made_again_and_told_apart_from_others() {
     let verdict = &second["gate"]["verdict"];
     let reason = verdict["reasons"][0].as_str().unwrap();
     assert_eq!(verdict["outcome"], "undecided");
-    assert!(reason.contains("model.churn"), "{reason}");
+    assert!(reason.contains("model.inactive_days"), "{reason}");
     let name = |report: &Value| format!("shop@{}", report["version"].as_str().unwrap());
     let diff = Run::new("models")
         .arg("diff")
@@ -179,6 +179,21 @@ fn a_version_is_made_again_and_told_apart_from_others() {
         told(0),
         told(1)
     );
+    // Metrics of two meanings are told side by side, without a difference.
+    let diff = Run::new("models").arg("diff").arg(name(&first)).arg(name(&second));
+    let output = diff.path("--models", &models).output();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let row = |head: &str, metric: &str| {
+        let is_it = |line: &&str| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            (cells.next(), cells.next()) == (Some(head), Some(metric))
+        };
+        let line = shown.lines().find(is_it).unwrap_or_else(|| panic!("{shown}"));
+        line.split('|').map(str::trim).skip(3).take(3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (brier, gini) = (row("churn", "Brier"), row("value", "normalised Gini"));
+    assert!(brier[0] != "-" && brier[1] != "-" && brier[2] == "-", "{brier:?}");
+    assert!(gini.iter().all(|cell| cell != "-"), "{gini:?}");
 }
 
 #[test]
