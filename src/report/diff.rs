@@ -146,7 +146,10 @@ impl fmt::Display for VersionDiff {
         let difference = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| b - a);
         let mut table = Table::new(&["head", "metric", "A", "B", "B - A"]);
         for MetricChange { head, metric, a, b } in &self.metrics {
-            let change = number(difference(*a, *b), 4);
+            // Of two meanings of churn the difference would say nothing.
+            let [of_a, of_b] = &self.churn_is;
+            let is_told = *head != "churn" || of_a == of_b;
+            let change = number(difference(*a, *b).filter(|_| is_told), 4);
             let cells = [(*head).to_owned(), (*metric).to_owned(), number(*a, 4), number(*b, 4)];
             table.row(cells.into_iter().chain([change]).collect());
         }

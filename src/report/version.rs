@@ -37,7 +37,7 @@ pub fn segment_table(catalogue: &[Segment], currency: &Currency) -> Table {
             number(Some(profile.median_purchase_days), 0),
             money(profile.median_mean_spend),
             money(profile.mean_ltv),
-            number(Some(profile.mean_churn_probability), 3),
+            number(profile.mean_churn_probability, 3),
         ]);
     }
     table
@@ -216,4 +216,23 @@ fn selection_table(evaluation: &Evaluation) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use habitus_engine::domain::Lifetime;
+    use habitus_engine::segments::{Identity, Member, catalogue};
+
+    #[test]
+    fn a_segment_of_lost_customers_shows_no_churn() {
+        let member = |cluster, churn_probability| Member { cluster, ltv: 1.0, churn_probability };
+        let members = [member(0, Some(0.0)), member(1, None)];
+        let segments = catalogue(Identity::mint(2, "test"), &[Lifetime::default(); 2], &members);
+        let currency = Currency { code: "USD".into(), digits: 2 };
+        let table = segment_table(&segments, &currency).to_string();
+        let churn = |line: &str| line.trim_end_matches(" |").rsplit(' ').next().map(str::to_owned);
+        let cells: Vec<_> = table.lines().skip(2).filter_map(churn).collect();
+        assert_eq!(cells, ["0.000", "-"], "{table}");
+    }
 }

@@ -1,6 +1,6 @@
 //! When a customer did something themself, and for how long they have not.
 
-use super::{AsOf, Day, Event, EventKind, History};
+use super::{AsOf, Day, Event, EventKind, History, Zone};
 use serde::{Deserialize, Serialize};
 
 /// A set of kinds of events, written as a list of their names in canonical order.
@@ -10,8 +10,9 @@ pub struct Kinds(u16);
 
 /// Churn as so many days in a row without activity.
 ///
-/// Days are calendar days of the zone. A customer is active on a day with an event of these kinds;
-/// of who never was, the days count from the first event of any kind.
+/// Days are calendar days of the zone, and only those that are over count: on one that has merely
+/// begun the customer may still come. A customer is active on a day with an event of these kinds; of
+/// who never was, the days count from the first event of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inactivity {
@@ -58,17 +59,23 @@ impl From<Kinds> for Vec<EventKind> {
 }
 
 impl Inactivity {
-    /// Days in a row without activity up to and with the as-of's; `None` without an event.
-    pub fn silent_days(&self, history: &History, as_of: AsOf) -> Option<u32> {
+    /// Days in a row without activity that are over at the as-of; `None` without an event.
+    pub fn silent_days(&self, history: &History, as_of: AsOf, zone: &Zone) -> Option<u32> {
         let last = self.last_active(&history.until(as_of))?;
-        Some(as_of.day.since(last).max(0) as u32)
+        Some(zone.last_over(as_of).since(last).max(0) as u32)
     }
 
     /// Whether the days in a row are completed after `cutoff` and by `until`. A silence that began before
     /// the cut-off counts. `None` without an event by the cut-off.
     ///
     /// Of who was silent for long enough by the cut-off already it is true.
-    pub fn is_reached(&self, history: &History, cutoff: AsOf, until: AsOf) -> Option<bool> {
+    pub fn is_reached(
+        &self,
+        history: &History,
+        cutoff: AsOf,
+        until: AsOf,
+        zone: &Zone,
+    ) -> Option<bool> {
         let mut last = self.last_active(&history.until(cutoff))?;
         // A day of activity ends a silence of one day less than lie between.
         let is_too_long = |from: Day, to: Day| i64::from(to.since(from)) >= i64::from(self.days);
@@ -80,7 +87,7 @@ impl Inactivity {
                 last = event.day;
             }
         }
-        Some(is_too_long(last, until.day))
+        Some(is_too_long(last, zone.last_over(until)))
     }
 
     /// The last day with activity, or that of the first event where there was none.
@@ -101,9 +108,22 @@ mod tests {
 
     const DAY_MS: i64 = 86_400_000;
 
+    fn utc() -> Zone {
+        Zone::named("UTC").unwrap()
+    }
+
     /// The end of a day.
     fn end_of(day: i32) -> AsOf {
-        AsOf { at: Timestamp((i64::from(day) + 1) * DAY_MS - 1), day: Day(day) }
+        utc().end_of(Day(day))
+    }
+
+    /// So many milliseconds into a day.
+    fn within(day: i32, ms: i64) -> AsOf {
+        utc().as_of(Timestamp(i64::from(day) * DAY_MS + ms))
+    }
+
+    fn silent(history: &History, as_of: AsOf) -> Option<u32> {
+        WEEK.silent_days(history, as_of, &utc())
     }
 
     fn history(events: &[(i32, EventKind)]) -> History {
@@ -120,7 +140,7 @@ mod tests {
 
     /// At the end of day 10, about the fourteen days after it.
     fn reached(history: &History) -> Option<bool> {
-        WEEK.is_reached(history, end_of(10), end_of(24))
+        WEEK.is_reached(history, end_of(10), end_of(24), &utc())
     }
 
     #[test]
@@ -136,11 +156,11 @@ mod tests {
     #[test]
     fn a_silence_from_before_the_cutoff_counts() {
         // Silent for six days at the cut-off: tomorrow completes the week, unless there is activity.
-        assert_eq!(WEEK.silent_days(&visits(&[4]), end_of(10)), Some(6));
+        assert_eq!(silent(&visits(&[4]), end_of(10)), Some(6));
         assert_eq!(reached(&visits(&[4, 12, 18, 24])), Some(true));
         assert_eq!(reached(&visits(&[4, 11, 18, 24])), Some(false));
         // Silent for long enough already.
-        assert_eq!(WEEK.silent_days(&visits(&[3]), end_of(10)), Some(7));
+        assert_eq!(silent(&visits(&[3]), end_of(10)), Some(7));
         assert_eq!(reached(&visits(&[3, 11, 18, 24])), Some(true));
     }
 
@@ -155,19 +175,52 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_has_merely_begun_is_not_silent_yet() {
+        let noon = DAY_MS / 2;
+        for ms in [0, noon, DAY_MS - 2] {
+            assert_eq!(silent(&visits(&[10]), within(17, ms)), Some(6), "{ms}");
+        }
+        assert_eq!(silent(&visits(&[10]), within(17, DAY_MS - 1)), Some(7));
+        // On the day of the activity itself there is no silence to count.
+        assert_eq!(silent(&visits(&[10]), within(10, DAY_MS - 2)), Some(0));
+        let daily = Inactivity { days: 1, ..WEEK };
+        let seen = |as_of| daily.silent_days(&visits(&[10]), as_of, &utc());
+        assert_eq!((seen(within(11, noon)), seen(end_of(11))), (Some(0), Some(1)));
+        assert_eq!(seen(within(12, 0)), Some(1));
+        // A window that ends in mid-day tells as much of its last day.
+        let until = |as_of| WEEK.is_reached(&visits(&[10]), end_of(10), as_of, &utc());
+        assert_eq!((until(within(17, noon)), until(end_of(17))), (Some(false), Some(true)));
+        assert_eq!(until(within(18, 0)), Some(true));
+    }
+
+    #[test]
+    fn days_end_as_the_zone_has_them() {
+        let zone = Zone::named("America/New_York").unwrap();
+        let at = |text: &str| zone.as_of(zone.parse(text, None).unwrap().at);
+        let visit = at("2021-03-10 12:00");
+        let event = Event::bare(visit.at, visit.day, EventKind::Visit);
+        let history = History::new(CustomerId::new("c"), vec![event]);
+        let silent = |text: &str| WEEK.silent_days(&history, at(text), &zone);
+        // In UTC the 17th ends four hours earlier, and the 14th has 23 hours there.
+        assert_eq!(silent("2021-03-17 22:00"), Some(6));
+        assert_eq!(silent("2021-03-17 23:59:59.999"), Some(7));
+        assert_eq!(silent("2021-03-18 00:00"), Some(7));
+    }
+
+    #[test]
     fn only_what_customers_do_is_activity() {
         use EventKind::{Campaign, Purchase, Rating, Refund};
         let contacted = history(&[(9, Purchase), (12, Campaign), (15, Refund), (16, Campaign)]);
-        assert_eq!(WEEK.silent_days(&contacted, end_of(16)), Some(7));
+        assert_eq!(silent(&contacted, end_of(16)), Some(7));
         assert_eq!(reached(&contacted), Some(true));
         let rated = history(&[(9, Purchase), (12, Rating), (18, Rating)]);
         assert_eq!(reached(&rated), Some(false));
         // Of who never was active the days count from the first event of any kind.
         let never = history(&[(6, Campaign), (9, Campaign)]);
-        assert_eq!(WEEK.silent_days(&never, end_of(10)), Some(4));
+        assert_eq!(silent(&never, end_of(10)), Some(4));
         assert_eq!(reached(&never), Some(true));
         assert_eq!(reached(&history(&[(11, Purchase)])), None);
-        assert_eq!(WEEK.silent_days(&history(&[]), end_of(10)), None);
+        assert_eq!(silent(&history(&[]), end_of(10)), None);
     }
 
     #[test]

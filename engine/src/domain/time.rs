@@ -182,6 +182,11 @@ impl Zone {
         AsOf { at: Timestamp(self.start_of(day.plus(1)).0 - 1), day }
     }
 
+    /// The last day that is over at an as-of: its own at the last millisecond, else the day before.
+    pub fn last_over(&self, as_of: AsOf) -> Day {
+        if as_of.at >= self.end_of(as_of.day).at { as_of.day } else { as_of.day.plus(-1) }
+    }
+
     /// The as-of at an instant.
     pub fn as_of(&self, at: Timestamp) -> AsOf {
         AsOf { at, day: self.day_of(at) }

@@ -57,7 +57,6 @@ impl Scorer {
     /// history without an event by then, such as an unknown customer's, gives NO_HISTORY.
     pub fn predict(&self, history: &History, as_of: AsOf) -> Prediction {
         let events = history.until(as_of);
-        let currency = &self.version.rules.currency;
         let answer = |segment, value, churn| Prediction {
             customer: history.customer().clone(),
             as_of: as_of.at,
@@ -85,7 +84,7 @@ impl Scorer {
             let new = Abstention::TooNew;
             return answer(Answer::Abstained(new), Answer::Abstained(new), Answer::Abstained(new));
         }
-        let life = version.churn_is.lifetime(history, as_of, currency);
+        let life = version.churn_is.lifetime(history, as_of, &self.version.rules);
         let mut raw = vec![0.0; self.plan.names().len()];
         self.plan.evaluate(history, as_of, &mut raw);
         let forecast = &version.forecast;

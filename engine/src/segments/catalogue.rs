@@ -29,9 +29,9 @@ pub struct Profile {
     pub median_mean_spend: f64,
     /// Mean expected spend within the horizon, in major currency units.
     pub mean_ltv: f64,
-    /// Mean probability of no purchase within the horizon, over the customers that have one; 0
-    /// without any.
-    pub mean_churn_probability: f64,
+    /// Mean probability of churn within the horizon, over the customers that have one; absent where
+    /// nobody has, such as where all are lost. No number would be true of them.
+    pub mean_churn_probability: Option<f64>,
 }
 
 /// One training customer, as a profile needs it.
@@ -129,7 +129,8 @@ impl Whole {
             median_purchase_days: typical(|life| f64::from(life.purchase_days)),
             median_mean_spend: typical(Lifetime::mean_spend),
             mean_ltv: share(members.iter().map(|member| member.ltv).sum(), n),
-            mean_churn_probability: share(churn.iter().sum(), churn.len() as f64),
+            mean_churn_probability: (!churn.is_empty())
+                .then(|| share(churn.iter().sum(), churn.len() as f64)),
         }
     }
 }
@@ -137,4 +138,29 @@ impl Whole {
 fn mint(origin: &str, cluster: usize) -> SegmentId {
     let digest = sha256(format!("segment {cluster} of {origin}").as_bytes());
     SegmentId(format!("seg_{}", &digest[..10]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_lost_customers_has_no_churn() {
+        let member = |cluster, churn_probability| Member { cluster, ltv: 1.0, churn_probability };
+        let members =
+            [member(0, Some(0.25)), member(0, Some(0.75)), member(0, None), member(1, None)];
+        // The third segment has nobody.
+        let identities = Identity::mint(3, "test");
+        let segments = catalogue(identities, &[Lifetime::default(); 4], &members);
+        let means = segments.iter().map(|segment| segment.profile.mean_churn_probability);
+        assert_eq!(means.collect::<Vec<_>>(), [Some(0.5), None, None]);
+        let written = |place: usize| serde_json::to_string(&segments[place].profile).unwrap();
+        // A number is written as it ever was, so that versions from before are read and verified.
+        assert!(written(0).ends_with(r#""mean_churn_probability":0.5}"#), "{}", written(0));
+        assert!(written(1).ends_with(r#""mean_churn_probability":null}"#), "{}", written(1));
+        for (place, segment) in segments.iter().enumerate() {
+            let read: Profile = serde_json::from_str(&written(place)).unwrap();
+            assert_eq!(read, segment.profile);
+        }
+    }
 }

@@ -32,10 +32,10 @@ pub enum TrainError {
     LabelsNotEvaluated,
     #[error(
         "`model.churn` is \"inactivity\", which shorter windows tell nothing of: {horizon_days} days of \
-         horizon need a log of four times as many, and this one spans {span_days}; \
-         `model.horizon_days` can be {window_days} at most"
+         horizon need a log of four times as many, and this one spans {span_days}; {}",
+        room(*.window_days, *.inactive_days)
     )]
-    InactivityNotBridged { span_days: i32, window_days: u32, horizon_days: u32 },
+    InactivityNotBridged { span_days: i32, window_days: u32, horizon_days: u32, inactive_days: u32 },
     #[error(transparent)]
     Clock(#[from] ClockError),
     #[error(transparent)]
@@ -50,4 +50,15 @@ pub enum TrainError {
     Unreadable(String),
     #[error("the segments could not be fitted")]
     Fit(#[source] FitError),
+}
+
+/// What a log has room for. A horizon below `inactive_days` is no way out, since that is refused too.
+fn room(window_days: u32, inactive_days: u32) -> String {
+    if window_days >= inactive_days {
+        return format!("`model.horizon_days` can be {window_days} at most");
+    }
+    format!(
+        "it has room for a horizon of {window_days} days at most, and so is too short for \
+         `model.inactive_days` = {inactive_days} as well, which no horizon may fall below"
+    )
 }

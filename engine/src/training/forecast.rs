@@ -72,10 +72,15 @@ pub(super) fn forecast_among(
     } else {
         Clock::plan(first, as_of, settings.horizon_days)?
     };
-    if clock.bridged() && settings.churn_is.is_of_the_window_alone() {
-        let (span_days, window_days) = (as_of.day.since(first), clock.window_days);
-        let horizon_days = clock.horizon_days;
-        return Err(TrainError::InactivityNotBridged { span_days, window_days, horizon_days });
+    if let ChurnIs::Inactivity(inactivity) = settings.churn_is
+        && clock.bridged()
+    {
+        return Err(TrainError::InactivityNotBridged {
+            span_days: as_of.day.since(first),
+            window_days: clock.window_days,
+            horizon_days: clock.horizon_days,
+            inactive_days: inactivity.days,
+        });
     }
     progress("heads: fit, calibrate, measure");
     let (stages, last) = if undated {

@@ -145,9 +145,7 @@ pub fn compare(
     let enough = undecided.is_empty();
     for (head, n) in [("churn", churn.outcomes.len()), ("value", value.outcomes.len())] {
         if enough && (n as u64) < least {
-            undecided.push(format!(
-                "both versions tell the {head} of {n} customers; at least {least} are needed"
-            ));
+            undecided.push(too_few(head, n, least));
         }
     }
     let mut refusing = Vec::new();
@@ -172,6 +170,11 @@ pub fn compare(
     };
     refusing.extend(undecided);
     Verdict { outcome, reasons: refusing, window_days, n_customers, comparisons, relabelled }
+}
+
+/// That too few customers are answered about by both versions.
+pub(super) fn too_few(head: &str, n: usize, least: u64) -> String {
+    format!("both versions tell the {head} of {n} customers; at least {least} are needed")
 }
 
 /// Two versions' answers about the customers for whom both have one, each `(n_both,)`.

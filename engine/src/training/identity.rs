@@ -6,7 +6,7 @@ use super::train::Predecessor;
 use crate::domain::{AsOf, History, SegmentId};
 use crate::features::{Plan, SpecError};
 use crate::segments::{Descent, Identity, Overlap};
-use crate::version::Lineage;
+use crate::version::{ChurnIs, Lineage};
 
 /// Where the incumbent puts the customers that the new version can score, at the new as-of.
 pub struct Old<'a> {
@@ -101,13 +101,13 @@ impl<'a> Old<'a> {
     /// The cluster that the incumbent puts each history into at `as_of`; `None` where it has no answer.
     fn assigned(&self, histories: &[History], as_of: AsOf) -> Vec<Option<u32>> {
         let version = self.predecessor.version;
-        let currency = &version.rules.currency;
+        let rules = &version.rules;
         let (eligibility, churn_is) = (version.eligibility, version.churn_is);
-        let lens = Lens { plan: &self.plan, currency, eligibility, churn_is, at_most: usize::MAX };
+        let lens = Lens { plan: &self.plan, rules, eligibility, churn_is, at_most: usize::MAX };
         let table = lens.eligible(histories, as_of);
         let mut assigned = vec![None; histories.len()];
         for (&row, raw) in table.rows.iter().zip(table.matrix.rows()) {
-            let life = churn_is.lifetime(&histories[row], as_of, currency);
+            let life = churn_is.lifetime(&histories[row], as_of, rules);
             let membership = version.segment.assign(&version.bands, raw, &life);
             assigned[row] = Some(membership.cluster as u32);
         }
@@ -128,7 +128,22 @@ pub fn check(
         return Err(format!("its as-of {} is later than {}", predecessor.as_of.day, as_of.day));
     }
     if predecessor.version.churn_is != settings.churn_is {
-        return Err("its churn head speaks of something else (model.churn)".to_owned());
+        let by = other_meaning(predecessor.version.churn_is, settings.churn_is);
+        return Err(format!("its churn head speaks of something else ({by})"));
     }
     predecessor.version.rules.check_same(&settings.rules).map_err(|conflict| conflict.to_string())
+}
+
+/// The settings by which two different meanings of churn differ.
+fn other_meaning(old: ChurnIs, new: ChurnIs) -> &'static str {
+    match (old, new) {
+        (ChurnIs::Inactivity(old), ChurnIs::Inactivity(new)) => {
+            match (old.days != new.days, old.activity != new.activity) {
+                (true, false) => "model.churn: another model.inactive_days",
+                (false, _) => "model.churn: another model.activity",
+                (true, true) => "model.churn: another model.inactive_days and model.activity",
+            }
+        }
+        _ => "model.churn",
+    }
 }

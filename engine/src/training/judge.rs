@@ -1,7 +1,7 @@
 //! The gate's trial: both versions answer at the incumbent's as-of, and what happened next tells.
 
 use super::forecast::{Forecasted, forecast};
-use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare};
+use super::gate::{GateParams, Outcome, Outcomes, Rival, Verdict, compare, too_few};
 use super::settings::TrainingSettings;
 use super::stage::{self, Lens};
 use super::train::Predecessor;
@@ -64,9 +64,8 @@ pub fn judge_fitted_on(
     let then = incumbent.as_of;
     let settings = &settings.resolved(fitted_on);
     let plan = Plan::compile(&settings.spec, &settings.rules)?;
-    let currency = &settings.rules.currency;
     let FeatureTable { rows, matrix } = settings.lens(&plan).eligible(fitted_on, then);
-    let life = |&row: &usize| settings.churn_is.lifetime(&fitted_on[row], then, currency);
+    let life = |&row: &usize| settings.churn_is.lifetime(&fitted_on[row], then, &settings.rules);
     let lifetimes: Vec<Lifetime> = rows.iter().map(life).collect();
     let candidate = match forecast(fitted_on, &matrix, &lifetimes, settings, &plan, then, &|_| ()) {
         Ok(Forecasted { forecast, .. }) => forecast,
@@ -76,12 +75,16 @@ pub fn judge_fitted_on(
             return Ok(undecided(reason, relabelled));
         }
     };
-    let days = (as_of.day.since(then.day).max(0) as u32).min(settings.horizon_days);
+    // Inactivity is told by whole days alone, and the as-of's may have merely begun.
+    let zone = &settings.rules.zone;
+    let by_whole_days = settings.churn_is.is_of_the_window_alone();
+    let last = if by_whole_days { zone.last_over(as_of) } else { as_of.day };
+    let days = (last.since(then.day).max(0) as u32).min(settings.horizon_days);
     if days == 0 {
         let reason = format!("nothing has happened since the incumbent's as-of {}", then.day);
         return Ok(undecided(reason, relabelled));
     }
-    let until = settings.rules.zone.end_of(then.day.plus(days as i32));
+    let until = zone.end_of(then.day.plus(days as i32));
     let until = if until.at < as_of.at { until } else { as_of };
     let old = Contestant {
         rules: &incumbent.version.rules,
@@ -108,6 +111,9 @@ pub fn judge_fitted_on(
     let horizons = [&incumbent.version.forecast, &candidate].map(|f| f.bridge.horizon_days);
     if settings.churn_is.is_of_the_window_alone() && horizons != [days; 2] {
         let [old, new] = horizons;
+        // That nobody's churn is told follows from it, and would stand before it as if it were the reason.
+        let none = too_few("churn", 0, params.least_customers);
+        verdict.reasons.retain(|reason| *reason != none);
         verdict.reasons.push(format!(
             "churn is inactivity within {old} days in the incumbent and {new} in the candidate, of which \
              {days} days tell nothing"
@@ -136,10 +142,10 @@ impl Contestant<'_> {
         then: AsOf,
         days: u32,
     ) -> Result<Rival, SpecError> {
-        let currency = &self.rules.currency;
+        let rules = self.rules;
         let plan = Plan::compile(self.spec, self.rules)?;
         let (eligibility, churn_is) = (self.eligibility, self.churn_is);
-        let lens = Lens { plan: &plan, currency, eligibility, churn_is, at_most: usize::MAX };
+        let lens = Lens { plan: &plan, rules, eligibility, churn_is, at_most: usize::MAX };
         let table = lens.eligible(histories, then);
         let encoder = &self.forecast.encoder;
         let mut encoded = vec![0.0; encoder.width()];
@@ -152,7 +158,7 @@ impl Contestant<'_> {
                 rival.value.push(None);
                 continue;
             };
-            let life = churn_is.lifetime(&histories[row], then, currency);
+            let life = churn_is.lifetime(&histories[row], then, rules);
             encoder.encode(raw, &mut encoded);
             let facts = Facts { raw, encoded: &encoded, lifetime: &life, as_of: then.day };
             let expected = self.forecast.within(&facts, self.churn_is, days);
@@ -176,7 +182,7 @@ fn outcomes(
     let outcome = |&row: &usize| {
         let history = &histories[row];
         let spend = stage::window(history, then, until).unwrap_or(0) as f64 / unit;
-        (stage::has_churned(settings.churn_is, history, then, until), spend)
+        (stage::has_churned(settings.churn_is, history, then, until, &settings.rules.zone), spend)
     };
     let (churned, spend) = asked.iter().map(outcome).unzip();
     Outcomes { churned, spend }

@@ -54,7 +54,7 @@ impl Roll {
         let mut roll = Roll { matrix, lifetimes: Vec::with_capacity(n) };
         customers.each(&mut |histories| {
             let table = lens.eligible(histories, as_of);
-            let life = |&row: &usize| lens.churn_is.lifetime(&histories[row], as_of, lens.currency);
+            let life = |&row: &usize| lens.churn_is.lifetime(&histories[row], as_of, lens.rules);
             roll.lifetimes.extend(table.rows.iter().map(life));
             if let Some(old) = old {
                 old.see(histories, &table.rows, as_of);

@@ -64,7 +64,7 @@ impl TrainingSettings {
     pub(super) fn lens<'a>(&'a self, plan: &'a Plan) -> Lens<'a> {
         Lens {
             plan,
-            currency: &self.rules.currency,
+            rules: &self.rules,
             eligibility: self.eligibility,
             churn_is: self.churn_is,
             at_most: usize::MAX,

@@ -1,7 +1,7 @@
 //! What is known at one cut-off, and what happened after it.
 
 use super::purchases::outlooks;
-use crate::domain::{AsOf, Currency, Day, EventKind, History, Lifetime};
+use crate::domain::{AsOf, Day, EventKind, EventRules, History, Lifetime, Zone};
 use crate::features::{Encoder, FeatureTable, Plan};
 use crate::matrix::FeatureMatrix;
 use crate::models::FitError;
@@ -31,7 +31,7 @@ pub struct Stage {
 #[derive(Debug, Clone, Copy)]
 pub struct Lens<'a> {
     pub plan: &'a Plan,
-    pub currency: &'a Currency,
+    pub rules: &'a EventRules,
     pub eligibility: Eligibility,
     pub churn_is: ChurnIs,
     /// Every so many-th customer is looked at where there are more.
@@ -57,7 +57,7 @@ impl Stage {
     pub fn at(histories: &[History], lens: &Lens<'_>, cutoff: AsOf, until: AsOf) -> Stage {
         let outcome = |history: &History| match lens.churn_is {
             ChurnIs::Silence | ChurnIs::Inactivity(_) => {
-                Some(has_churned(lens.churn_is, history, cutoff, until))
+                Some(has_churned(lens.churn_is, history, cutoff, until, &lens.rules.zone))
             }
             ChurnIs::Label => {
                 let label = history.attributes()?.label?;
@@ -95,7 +95,7 @@ impl Stage {
         outcome: impl Fn(&History) -> Option<bool>,
     ) -> Stage {
         let FeatureTable { rows, matrix } = lens.eligible(histories, cutoff);
-        let unit = lens.currency.minor_per_major();
+        let unit = lens.rules.currency.minor_per_major();
         let mut kept = Vec::with_capacity(rows.len());
         let (mut lifetimes, mut churned) = (Vec::new(), Vec::new());
         let (mut purchases, mut spend) = (Vec::new(), Vec::new());
@@ -103,7 +103,7 @@ impl Stage {
             let history = &histories[row];
             let Some(outcome) = outcome(history) else { continue };
             kept.push(index);
-            lifetimes.push(lens.churn_is.lifetime(history, cutoff, lens.currency));
+            lifetimes.push(lens.churn_is.lifetime(history, cutoff, lens.rules));
             churned.push(outcome);
             purchases.push(purchase_days(history, cutoff, until));
             spend.push(window(history, cutoff, until).unwrap_or(0) as f64 / unit);
@@ -237,10 +237,16 @@ pub(super) fn purchase_days(history: &History, cutoff: AsOf, until: AsOf) -> u32
 }
 
 /// Whether a customer who is known at `cutoff` churned after it up to `until`, as far as events tell.
-pub(super) fn has_churned(churn_is: ChurnIs, history: &History, cutoff: AsOf, until: AsOf) -> bool {
+pub(super) fn has_churned(
+    churn_is: ChurnIs,
+    history: &History,
+    cutoff: AsOf,
+    until: AsOf,
+    zone: &Zone,
+) -> bool {
     match churn_is {
         ChurnIs::Inactivity(inactivity) => {
-            inactivity.is_reached(history, cutoff, until).unwrap_or(false)
+            inactivity.is_reached(history, cutoff, until, zone).unwrap_or(false)
         }
         ChurnIs::Silence | ChurnIs::Label => window(history, cutoff, until).is_none(),
     }

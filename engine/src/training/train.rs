@@ -72,7 +72,9 @@ pub fn train(
     };
     let Roll { matrix, lifetimes } =
         Roll::call(everybody, population.n_customers, &lens, as_of, &mut old)?;
-    if lifetimes.is_empty() {
+    // Of percentiles of nobody's probabilities there would be nothing to freeze.
+    let is_lost = |life: &Lifetime| settings.eligibility.is_lost(settings.churn_is, life);
+    if lifetimes.iter().all(is_lost) {
         return Err(TrainError::NobodyAt { cutoff: as_of.day });
     }
     let bands = Bands::of(&lifetimes);

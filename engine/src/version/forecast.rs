@@ -422,9 +422,15 @@ impl ChurnHead {
         if self.calibration == Platt::IDENTITY { raw } else { self.calibration.apply(raw) }
     }
 
-    /// Freezes the percentiles of these horizon probabilities.
+    /// Freezes the percentiles of these horizon probabilities. What is not finite has no rank, and of
+    /// none there are no percentiles: a version's file holds finite numbers alone.
     pub fn freeze_percentiles(&mut self, mut probabilities: Vec<f64>) {
+        probabilities.retain(|probability| probability.is_finite());
         probabilities.sort_unstable_by(f64::total_cmp);
+        self.percentiles.clear();
+        if probabilities.is_empty() {
+            return;
+        }
         self.percentiles =
             (0..=100).map(|percent| quantile(&probabilities, f64::from(percent) / 100.0)).collect();
     }

@@ -2,7 +2,7 @@
 
 mod forecast;
 
-use crate::domain::{AsOf, Currency, Day, EventRules, History, Inactivity, Lifetime};
+use crate::domain::{AsOf, Day, EventRules, History, Inactivity, Lifetime};
 use crate::features::{Encoder, FeatureSpec, lifetime_or_none};
 use crate::models::selection::Candidate;
 use crate::models::{Diagnostics, Membership, SegmentModel, Segmenter};
@@ -49,12 +49,13 @@ pub enum ChurnIs {
 impl ChurnIs {
     /// What is summarised of a customer at `as_of`: the purchases, and the silence where churn is
     /// inactivity. Nothing is in it without an event.
-    pub fn lifetime(self, history: &History, as_of: AsOf, currency: &Currency) -> Lifetime {
-        let lifetime = lifetime_or_none(history, as_of, currency);
+    pub fn lifetime(self, history: &History, as_of: AsOf, rules: &EventRules) -> Lifetime {
+        let lifetime = lifetime_or_none(history, as_of, &rules.currency);
         match self {
             ChurnIs::Silence | ChurnIs::Label => lifetime,
             ChurnIs::Inactivity(inactivity) => {
-                Lifetime { inactive_days: inactivity.silent_days(history, as_of), ..lifetime }
+                let inactive_days = inactivity.silent_days(history, as_of, &rules.zone);
+                Lifetime { inactive_days, ..lifetime }
             }
         }
     }

@@ -30,9 +30,13 @@ impl Place {
     }
 
     fn train(&self, config: &str) -> Run {
+        self.train_as_of(config, AS_OF)
+    }
+
+    fn train_as_of(&self, config: &str, as_of: &str) -> Run {
         let file = self.path(&format!("{:016x}.toml", habitus_engine::domain::hash(config)));
         std::fs::write(&file, config).unwrap();
-        self.run("train").path("--config", &file).arg("--as-of").arg(AS_OF)
+        self.run("train").path("--config", &file).arg("--as-of").arg(as_of)
     }
 
     /// The days of each customer's activity up to the as-of, in the order of the log.
@@ -160,7 +164,7 @@ fn a_version_is_made_again_and_told_apart_from_others() {
     let verdict = &second["gate"]["verdict"];
     let reason = verdict["reasons"][0].as_str().unwrap();
     assert_eq!(verdict["outcome"], "undecided");
-    assert!(reason.contains("model.churn"), "{reason}");
+    assert!(reason.contains("model.inactive_days"), "{reason}");
     let name = |report: &Value| format!("shop@{}", report["version"].as_str().unwrap());
     let diff = Run::new("models")
         .arg("diff")
@@ -175,6 +179,21 @@ fn a_version_is_made_again_and_told_apart_from_others() {
         told(0),
         told(1)
     );
+    // Metrics of two meanings are told side by side, without a difference.
+    let diff = Run::new("models").arg("diff").arg(name(&first)).arg(name(&second));
+    let output = diff.path("--models", &models).output();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let row = |head: &str, metric: &str| {
+        let is_it = |line: &&str| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            (cells.next(), cells.next()) == (Some(head), Some(metric))
+        };
+        let line = shown.lines().find(is_it).unwrap_or_else(|| panic!("{shown}"));
+        line.split('|').map(str::trim).skip(3).take(3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (brier, gini) = (row("churn", "Brier"), row("value", "normalised Gini"));
+    assert!(brier[0] != "-" && brier[1] != "-" && brier[2] == "-", "{brier:?}");
+    assert!(gini.iter().all(|cell| cell != "-"), "{gini:?}");
 }
 
 #[test]
@@ -250,4 +269,41 @@ fn a_log_too_short_for_the_horizon_is_refused() {
     let config = format!("{COLUMNS}{MODEL}{INACTIVITY}").replace("= 60", "= 150");
     let train = place.train(&config).path("--models", &place.path("short"));
     train.fails(3, &["inactivity", "150 days", "model.horizon_days"]);
+}
+
+#[test]
+fn nothing_is_published_where_everybody_is_lost() {
+    let place = place();
+    let models = place.path("lost");
+    // Seven weeks after the last row of the log, and less than the horizon.
+    let lost = |model: &str, setting: &str| {
+        let train = place.train_as_of(&format!("{COLUMNS}{MODEL}{model}"), "2021-07-01");
+        train.path("--models", &models).fails(3, &["2021-07-01", setting]);
+        assert!(!models.join("shop").exists(), "{setting}");
+    };
+    lost(INACTIVITY, "model.inactive_days");
+    lost("lost_after_days = 30\n", "model.lost_after_days");
+}
+
+#[test]
+fn scores_of_mid_day_call_nobody_lost_a_day_early() {
+    let place = place();
+    let out = place.path("noon.ndjson");
+    let score = place.run("score").path("--models", &place.path("models")).path("--out", &out);
+    score.arg("--model").arg("shop").arg("--as-of").arg("2021-05-01T12:00:00Z").json();
+    let zone = Zone::named("UTC").unwrap();
+    let today = zone.parse_as_of(AS_OF).unwrap().day;
+    let active = place.active_days();
+    let mut on_the_edge = 0;
+    for row in rows(&out) {
+        let days = &active[row["customer_id"].as_str().unwrap()];
+        let before = days.iter().filter(|day| **day < today).max();
+        // Who comes on the day itself comes before or after noon; of both nothing is claimed here.
+        let Some(last) = before.filter(|_| !days.contains(&today)) else { continue };
+        let silent = today.since(*last);
+        let is_lost = row["churn_status"] == "ALREADY_LOST";
+        assert_eq!(is_lost, silent > 30, "{silent} days: {row}");
+        on_the_edge += u32::from(silent == 30);
+    }
+    assert!(on_the_edge > 0);
 }

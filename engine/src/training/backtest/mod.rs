@@ -131,7 +131,7 @@ pub fn backtest(
     progress("features at the cut-off");
     let rows = (0..known.len()).filter(|&row| !known[row].opted_out()).collect();
     let FeatureTable { rows, matrix } = plan.rows(&known, rows, cutoff);
-    let life = |&row: &usize| churn_is.lifetime(&known[row], cutoff, currency);
+    let life = |&row: &usize| churn_is.lifetime(&known[row], cutoff, &settings.rules);
     let lifetimes: Vec<Lifetime> = rows.par_iter().map(life).collect();
     let eligibility = settings.eligibility;
     let is_valued: Vec<bool> =
@@ -169,7 +169,7 @@ pub fn backtest(
     let outcome = |(&row, lifetime): (&usize, &Lifetime)| {
         // Days of inactivity that are complete by the cut-off are no outcome of the horizon.
         let is_over = Eligibility::EVERYBODY.is_lost(churn_is, lifetime);
-        (!is_over).then(|| has_churned(churn_is, &known[row], cutoff, until))
+        (!is_over).then(|| has_churned(churn_is, &known[row], cutoff, until, &settings.rules.zone))
     };
     let churned = rows.par_iter().zip(lifetimes).map(outcome).collect();
     let spent = |&row: &usize| window(&known[row], cutoff, until).unwrap_or(0) as f64 / unit;
@@ -271,11 +271,13 @@ impl Asked<'_> {
         let answered =
             |history: &&History| settings.eligibility.answers(settings.churn_is, history, then);
         let churn_is = settings.churn_is;
-        let life = |history: &History| churn_is.lifetime(history, then, &settings.rules.currency);
+        let life = |history: &History| churn_is.lifetime(history, then, &settings.rules);
         let (lifetimes, churned) = known
             .iter()
             .filter(answered)
-            .map(|history| (life(history), has_churned(churn_is, history, then, cutoff)))
+            .map(|history| {
+                (life(history), has_churned(churn_is, history, then, cutoff, &settings.rules.zone))
+            })
             .filter(|(lifetime, _)| !settings.eligibility.is_lost(churn_is, lifetime))
             .unzip();
         match RecencyParams.fit(&(lifetimes, churned), settings.seed) {
