@@ -37,6 +37,7 @@ pub struct Shaping<'r> {
 impl Shaping<'_> {
     /// A number that no other rules have.
     pub fn tag_of(rules: &EventRules) -> u64 {
+        // Neither can fail: every version has its rules as such text, and a digest is of such digits.
         let text = serde_json::to_vec(rules).unwrap_or_default();
         let digest = sha256(&text);
         u64::from_str_radix(&digest[..16], 16).unwrap_or_default()

@@ -89,7 +89,7 @@ impl History {
 
     /// The events of an earlier history, in its order.
     pub fn again(customer: CustomerId, events: Vec<Event>) -> History {
-        History { customer, events, spread: Vec::new(), attributes: None }
+        History::shaped(customer, events, Vec::new())
     }
 
     pub(super) fn shaped(customer: CustomerId, events: Vec<Event>, spread: Vec<Spread>) -> History {

@@ -4,7 +4,7 @@ use super::super::{Batch, Shaping, Snapshot, Store};
 use super::workload::{CUSTOMERS, go, workload};
 use super::{CRAMPED, LARGE, Settings, database, empty, rules, settings};
 use habitus_engine::domain::{
-    AsOf, Attributes, Day, Draws, Event, EventRules, History, RawEvent, Seed, Timestamp,
+    AsOf, Attributes, Day, Draws, Event, EventRules, History, RawEvent, RawValue, Seed, Timestamp,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,7 +112,7 @@ fn readers_recall_their_own_moment_while_a_writer_goes_on() {
 fn line(customer: &str, day: i64) -> Batch {
     let at = 946_684_800_000 + day * 86_400_000;
     let raw = RawEvent {
-        time: Some(habitus_engine::domain::RawValue::Instant(at)),
+        time: Some(RawValue::Instant(at)),
         amount: Some("1".into()),
         ..RawEvent::default()
     };
