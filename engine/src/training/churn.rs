@@ -9,6 +9,7 @@ use crate::models::linear::{Labelled, LogisticParams};
 use crate::models::{Diagnostics, Estimator, FitError};
 use crate::version::{ChurnHead, Replaced};
 use ndarray::Array1;
+use rayon::prelude::*;
 
 /// A model learned from fewer customers than this would be noise.
 const LEAST_CUSTOMERS: usize = 30;
@@ -40,7 +41,7 @@ pub fn head(
         ChurnBy::Purchases => &[Family::Purchases],
     };
     let run = |&family: &Family| (family, Fitted::run(family, cuts, seed));
-    let mut tried: Vec<Tried> = wanted.iter().chain(&[Family::Recency]).map(run).collect();
+    let mut tried: Vec<Tried> = wanted.par_iter().chain(&[Family::Recency]).map(run).collect();
     let (wanted, chosen, reason) =
         choose_blend(&tried, cuts).unwrap_or_else(|| choose(&tried, wanted));
     let served = refit(wanted, chosen, reason, last, seed);
@@ -205,7 +206,7 @@ struct Fitted {
 
 impl Fitted {
     fn run(family: Family, cuts: &Cuts, seed: Seed) -> Result<Fitted, FitError> {
-        for stage in [cuts.c2.stage, cuts.c3.stage] {
+        for stage in [&cuts.c2.stage, &cuts.c3.stage] {
             if stage.n_customers() == 0 {
                 return Err(FitError::TooFewRows { got: 0, need: 1 });
             }
@@ -248,7 +249,7 @@ fn fit(
     data: &Encoded,
     seed: Seed,
 ) -> Result<(ChurnModel, Option<Diagnostics>), FitError> {
-    let stage = data.stage;
+    let stage = &data.stage;
     if family != Family::BaseRate && stage.n_customers() < LEAST_CUSTOMERS {
         return Err(FitError::TooFewRows { got: stage.n_customers(), need: LEAST_CUSTOMERS });
     }
@@ -280,15 +281,14 @@ fn fit(
 }
 
 fn probabilities(model: &ChurnModel, data: &Encoded) -> Vec<f64> {
-    let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
-    rows.map(|(index, (row, life))| {
+    let probability = |(index, life): (usize, &Lifetime)| {
         let silent = match (model, &data.blended) {
             (ChurnModel::Blend, Ok(blended)) => Some(blended.answers[index].p_no_purchase),
             _ => data.outlook(index).map(|outlook| outlook.p_no_purchase),
         };
-        model.probability(&row.to_vec(), life, silent)
-    })
-    .collect()
+        model.probability(&data.rows.row(index).to_vec(), life, silent)
+    };
+    data.stage.lifetimes.par_iter().enumerate().map(probability).collect()
 }
 
 fn applied(calibration: Platt, raw: Vec<f64>) -> Vec<f64> {

@@ -91,10 +91,8 @@ pub(super) fn forecast_among(
     };
     // The last fit is at c3, or, where customers were drawn, of them all.
     let last = last.as_ref().unwrap_or(&stages[2]);
-    let last_not_lost = last.not_lost(settings.eligibility, settings.churn_is);
-    let not_lost =
-        stages.each_ref().map(|stage| stage.not_lost(settings.eligibility, settings.churn_is));
-    if not_lost[2].n_customers() == 0 {
+    let is_lost = |life: &Lifetime| settings.eligibility.is_lost(settings.churn_is, life);
+    if stages[2].lifetimes.iter().all(is_lost) {
         return Err(TrainError::NobodyAt { cutoff: clock.measure });
     }
     let window_days = clock.window_days;
@@ -153,21 +151,28 @@ pub(super) fn forecast_among(
     let served_blend = served.as_ref().map(|fit| &fit.model);
     let value_cuts = Cuts::new(&stages, &first_encoder, &first_ask, &blends);
     let value_last = Encoded::new(last, &encoder, &ask).blended(served_blend, window_days);
-    let churn_cuts = Cuts::new(&not_lost, &first_encoder, &first_ask, &blends);
-    let churn_last =
-        Encoded::new(&last_not_lost, &encoder, &ask).blended(served_blend, window_days);
+    // The churn head answers about those alone who are not lost.
+    let is_kept = |life: &Lifetime| !is_lost(life);
+    let lifetimes = stages.iter().chain([last]).flat_map(|stage| &stage.lifetimes);
+    let (fewer_cuts, fewer_last);
+    let (churn_cuts, churn_last) = if lifetimes.into_iter().any(is_lost) {
+        (fewer_cuts, fewer_last) = (value_cuts.only(is_kept), value_last.only(is_kept));
+        (&fewer_cuts, &fewer_last)
+    } else {
+        (&value_cuts, &value_last)
+    };
     let rivals = if with_rivals {
         Rivals {
-            churn: churn::each(&churn_cuts, &churn_last, settings.seed),
+            churn: churn::each(churn_cuts, churn_last, settings.seed),
             value: value::each(&value_cuts, &value_last, window_days, settings.seed),
         }
     } else {
         Rivals::default()
     };
-    let (value, value_trials, held) =
-        value::head(&value_cuts, &value_last, settings.heads.value, window_days, settings.seed);
-    let (churn, churn_trials) =
-        churn::head(&churn_cuts, &churn_last, settings.churn_by(), settings.seed);
+    let ((value, value_trials, held), (churn, churn_trials)) = rayon::join(
+        || value::head(&value_cuts, &value_last, settings.heads.value, window_days, settings.seed),
+        || churn::head(churn_cuts, churn_last, settings.churn_by(), settings.seed),
+    );
     let bridge = Bridge { window_days: clock.window_days, horizon_days: clock.horizon_days };
     let (head, tracking) = chosen.map(|chosen| (chosen.head, chosen.tracking)).unzip();
     let purchases_held = match (&value.model, &value_cuts.c3.blended, &blends[1]) {

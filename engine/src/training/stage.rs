@@ -7,8 +7,9 @@ use crate::matrix::FeatureMatrix;
 use crate::models::FitError;
 use crate::models::blend::{Blend, Blended};
 use crate::version::{ChurnIs, Eligibility, Outlook, PurchaseHead};
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// The customers that the heads would answer about at a cut-off: features and lifetimes from before
 /// it, labels from the window after it. Row by row the same customer throughout.
@@ -43,7 +44,7 @@ impl Lens<'_> {
     pub fn eligible(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
         let answered =
             |&row: &usize| self.eligibility.answers(self.churn_is, &histories[row], as_of);
-        let mut rows: Vec<usize> = (0..histories.len()).filter(answered).collect();
+        let mut rows: Vec<usize> = (0..histories.len()).into_par_iter().filter(answered).collect();
         let step = rows.len().div_ceil(self.at_most).max(1);
         if step > 1 {
             rows = rows.into_iter().step_by(step).collect();
@@ -77,7 +78,7 @@ impl Stage {
         histories: &[History],
         lens: &Lens<'_>,
         as_of: AsOf,
-        is_chosen: impl Fn(&History) -> bool,
+        is_chosen: impl Fn(&History) -> bool + Sync,
     ) -> Stage {
         let outcome = |history: &History| {
             let label = history.attributes()?.label?;
@@ -92,21 +93,25 @@ impl Stage {
         lens: &Lens<'_>,
         cutoff: AsOf,
         until: AsOf,
-        outcome: impl Fn(&History) -> Option<bool>,
+        outcome: impl Fn(&History) -> Option<bool> + Sync,
     ) -> Stage {
         let FeatureTable { rows, matrix } = lens.eligible(histories, cutoff);
         let unit = lens.rules.currency.minor_per_major();
-        let mut kept = Vec::with_capacity(rows.len());
+        let seen = |&row: &usize| {
+            let history = &histories[row];
+            let lifetime = lens.churn_is.lifetime(history, cutoff, lens.rules);
+            let spend = window(history, cutoff, until).unwrap_or(0) as f64 / unit;
+            Some((lifetime, outcome(history)?, purchase_days(history, cutoff, until), spend))
+        };
+        let all: Vec<Option<_>> = rows.par_iter().map(seen).collect();
+        let kept: Vec<usize> = (0..rows.len()).filter(|&index| all[index].is_some()).collect();
         let (mut lifetimes, mut churned) = (Vec::new(), Vec::new());
         let (mut purchases, mut spend) = (Vec::new(), Vec::new());
-        for (index, &row) in rows.iter().enumerate() {
-            let history = &histories[row];
-            let Some(outcome) = outcome(history) else { continue };
-            kept.push(index);
-            lifetimes.push(lens.churn_is.lifetime(history, cutoff, lens.rules));
+        for (lifetime, outcome, bought, spent) in all.into_iter().flatten() {
+            lifetimes.push(lifetime);
             churned.push(outcome);
-            purchases.push(purchase_days(history, cutoff, until));
-            spend.push(window(history, cutoff, until).unwrap_or(0) as f64 / unit);
+            purchases.push(bought);
+            spend.push(spent);
         }
         let raw = if kept.len() == rows.len() { matrix } else { matrix.select(&kept) };
         Stage { cutoff: cutoff.day, raw, lifetimes, purchases, spend, churned }
@@ -117,20 +122,21 @@ impl Stage {
         self.lifetimes.len()
     }
 
-    /// Those of its customers that the churn head would answer about.
-    pub fn not_lost(&self, eligibility: Eligibility, churn_is: ChurnIs) -> Stage {
-        let kept: Vec<usize> = (0..self.n_customers())
-            .filter(|&row| !eligibility.is_lost(churn_is, &self.lifetimes[row]))
-            .collect();
+    /// These of its customers.
+    fn select(&self, rows: &[usize]) -> Stage {
         Stage {
             cutoff: self.cutoff,
-            raw: self.raw.select(&kept),
-            lifetimes: kept.iter().map(|&row| self.lifetimes[row]).collect(),
-            purchases: kept.iter().map(|&row| self.purchases[row]).collect(),
-            spend: kept.iter().map(|&row| self.spend[row]).collect(),
-            churned: kept.iter().map(|&row| self.churned[row]).collect(),
+            raw: self.raw.select(rows),
+            lifetimes: picked(&self.lifetimes, rows),
+            purchases: picked(&self.purchases, rows),
+            spend: picked(&self.spend, rows),
+            churned: picked(&self.churned, rows),
         }
     }
+}
+
+fn picked<T: Clone>(all: &[T], rows: &[usize]) -> Vec<T> {
+    rows.iter().map(|&row| all[row].clone()).collect()
 }
 
 /// A model of purchases, where there is one, and the window that it is asked about.
@@ -142,7 +148,7 @@ pub struct Ask<'a> {
 
 /// A stage with its rows encoded.
 pub struct Encoded<'a> {
-    pub stage: &'a Stage,
+    pub stage: Cow<'a, Stage>,
     /// `(n_customers, width)`.
     pub rows: Array2<f64>,
     /// What the model of purchases says of the window, `(n_customers,)`; absent without one.
@@ -163,7 +169,7 @@ impl<'a> Encoded<'a> {
     pub fn new(stage: &'a Stage, encoder: &Encoder, ask: &Ask<'_>) -> Encoded<'a> {
         let outlooks = ask.head.map(|head| outlooks(head, stage, ask.window_days));
         Encoded {
-            stage,
+            stage: Cow::Borrowed(stage),
             rows: encoder.encode_all(&stage.raw),
             outlooks,
             blended: Err(FitError::NoBlend),
@@ -184,6 +190,23 @@ impl<'a> Encoded<'a> {
             AllBlended { answers, intervals }
         };
         Encoded { blended: blend.map(all).map_err(Clone::clone), ..self }
+    }
+
+    /// Only the customers whose lifetimes are kept.
+    pub fn only(&self, is_kept: impl Fn(&Lifetime) -> bool) -> Encoded<'static> {
+        let lifetimes = &self.stage.lifetimes;
+        let rows: Vec<usize> =
+            (0..lifetimes.len()).filter(|&row| is_kept(&lifetimes[row])).collect();
+        let blended = self.blended.as_ref().map(|all| AllBlended {
+            answers: picked(&all.answers, &rows),
+            intervals: picked(&all.intervals, &rows),
+        });
+        Encoded {
+            stage: Cow::Owned(self.stage.select(&rows)),
+            rows: self.rows.select(Axis(0), &rows),
+            outlooks: self.outlooks.as_ref().map(|all| picked(all, &rows)),
+            blended: blended.map_err(Clone::clone),
+        }
     }
 
     /// What the model of purchases says of one of its customers.
@@ -215,6 +238,11 @@ impl<'a> Cuts<'a> {
             c2: encoded(c2).blended(b2, days),
             c3: encoded(c3).blended(b3, days),
         }
+    }
+
+    /// Only the customers whose lifetimes are kept.
+    pub fn only(&self, is_kept: impl Fn(&Lifetime) -> bool) -> Cuts<'static> {
+        Cuts { c1: self.c1.only(&is_kept), c2: self.c2.only(&is_kept), c3: self.c3.only(&is_kept) }
     }
 }
 

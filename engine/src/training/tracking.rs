@@ -1,9 +1,11 @@
 //! What a model of purchases expected of the whole log, beside what happened.
 
+use super::purchases::outlooks;
 use super::stage::Stage;
 use crate::domain::{AsOf, Day, EventKind, History};
 use crate::models::btyd::{PurchaseModel, Purchases, Season};
 use crate::version::PurchaseHead;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Of frequencies that are shown one by one; the next entry is of all above.
@@ -90,14 +92,15 @@ impl Days {
             days
         };
         let known = || {
-            let histories = histories.iter().filter(|history| !history.opted_out());
+            let histories = histories.par_iter().filter(|history| !history.opted_out());
             let lives = histories.map(bought);
             lives.filter(|days| days.first().is_some_and(|&first| first >= earliest))
         };
         let first = known().filter_map(|days| days.first().copied()).min()?;
         let n_days = as_of.day.since(first).max(0) as usize + 1;
-        let mut days = Days { first, starts: vec![0.0; n_days], repeats: vec![0.0; n_days] };
-        for life in known() {
+        let none = || Days { first, starts: vec![0.0; n_days], repeats: vec![0.0; n_days] };
+        // Whole numbers, so that the order in which they are added does not matter.
+        let counted = |mut days: Days, life: Vec<Day>| {
             for (index, day) in life.into_iter().enumerate() {
                 let place = day.since(first).max(0) as usize;
                 let counts = if index == 0 { &mut days.starts } else { &mut days.repeats };
@@ -105,7 +108,14 @@ impl Days {
                     *count += 1.0;
                 }
             }
-        }
+            days
+        };
+        let sum = |mut a: Days, b: Days| {
+            a.starts.iter_mut().zip(b.starts).for_each(|(a, b)| *a += b);
+            a.repeats.iter_mut().zip(b.repeats).for_each(|(a, b)| *a += b);
+            a
+        };
+        let days = known().fold(none, counted).reduce(none, sum);
         Some(days)
     }
 
@@ -211,14 +221,13 @@ fn frequencies(model: &PurchaseModel, stage: &Stage) -> Vec<TrackedCount> {
 }
 
 fn conditional(head: &PurchaseHead, stage: &Stage, window_days: u32) -> Vec<TrackedMean> {
+    let outlooks = outlooks(head, stage, window_days);
     let mut sums = [(0u64, 0.0, 0.0); MOST_REPEATS + 1];
     for (row, customer) in buyers(stage) {
         let (n, actual, expected) = &mut sums[(customer.frequency as usize).min(MOST_REPEATS)];
         *n += 1;
         *actual += f64::from(stage.purchases[row]);
-        let outlook =
-            head.outlook(stage.raw.row(row), &stage.lifetimes[row], stage.cutoff, window_days);
-        *expected += outlook.expected_purchases;
+        *expected += outlooks[row].expected_purchases;
     }
     let told = sums.into_iter().enumerate().filter(|(_, (n, ..))| *n > 0);
     told.map(|(frequency, (n_customers, actual, expected))| TrackedMean {

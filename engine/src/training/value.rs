@@ -4,12 +4,13 @@ use super::evaluation::{Trial, ValueMetrics};
 use super::settings::ValueBy;
 use super::stage::{AllBlended, Cuts, Encoded, Rival};
 use super::{bootstrap::difference_interval, metrics::normalised_gini};
-use crate::domain::Seed;
+use crate::domain::{Lifetime, Seed};
 use crate::models::linear::Labelled;
 use crate::models::value::{HurdleParams, IntervalMap, NaiveRate, ValueModel};
 use crate::models::{Diagnostics, Estimator, FitError};
 use crate::version::{Replaced, ValueHead};
 use ndarray::Array1;
+use rayon::prelude::*;
 
 /// The share of customers that the interval is meant to hold.
 pub(super) const INTERVAL_LEVEL: f64 = super::blend::INTERVAL_LEVEL;
@@ -46,7 +47,7 @@ pub fn head(
         ValueBy::Hurdle => &[Family::Hurdle],
         ValueBy::Purchases => &[Family::Purchases],
     };
-    let mut tried: Vec<Tried> = wanted.iter().map(|&family| (family, run(family))).collect();
+    let mut tried: Vec<Tried> = wanted.par_iter().map(|&family| (family, run(family))).collect();
     let naive_model = ValueModel::NaiveRate(naive_rate.clone());
     let naive = Fitted::of(&naive_model, None, cuts);
     let fitted = |family: Family| {
@@ -265,15 +266,14 @@ fn fit(
 }
 
 fn predictions(model: &ValueModel, scale: f64, data: &Encoded) -> Vec<f64> {
-    let rows = data.rows.outer_iter().zip(&data.stage.lifetimes).enumerate();
-    rows.map(|(index, (row, life))| {
+    let prediction = |(index, life): (usize, &Lifetime)| {
         let expected = match (model, &data.blended) {
             (ValueModel::Blend, Ok(blended)) => Some(blended.answers[index].expected_spend),
             _ => data.outlook(index).map(|outlook| outlook.expected_spend),
         };
-        scale * model.predict(&row.to_vec(), life, expected)
-    })
-    .collect()
+        scale * model.predict(&data.rows.row(index).to_vec(), life, expected)
+    };
+    data.stage.lifetimes.par_iter().enumerate().map(prediction).collect()
 }
 
 fn name(family: Family) -> &'static str {

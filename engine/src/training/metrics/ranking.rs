@@ -4,6 +4,8 @@
 //! row counts, so that a bootstrap needs no sorting: the metric with weights is the metric over rows
 //! that are there so many times.
 
+use rayon::prelude::*;
+
 /// Bins of equal count in ECE and decile MAPE.
 pub const N_BINS: usize = 10;
 
@@ -31,7 +33,7 @@ impl Ranking {
     pub fn of(values: &[f64]) -> Ranking {
         let mut rows: Vec<u32> = (0u32..).take(values.len()).collect();
         let value = |row: &u32| values[*row as usize];
-        rows.sort_by(|a, b| value(a).total_cmp(&value(b)));
+        rows.par_sort_by(|a, b| value(a).total_cmp(&value(b)));
         let mut end = 0;
         let ends = rows.chunk_by(|a, b| value(a).total_cmp(&value(b)).is_eq()).map(|tie| {
             end += tie.len() as u32;
