@@ -58,7 +58,18 @@ pub(super) trait Doubles: Copy {
     /// `self` times two to the power that stands in the lowest bits of `power`, if neither the factor
     /// nor the product is subnormal.
     unsafe fn scaled(self, power: Self) -> Self;
+    /// n and m with 2^n m = `self` and m between the roots of 1/2 and 2, of what is positive, finite
+    /// and not subnormal.
+    unsafe fn split(self) -> (Self, Self);
 }
+
+/// What [`Doubles::split`] is made of: the bits of 1 less those of the root of 1/2, the latter, those
+/// of a fraction, and those of 2^52, which makes a number of an exponent, with what that is too large by.
+const BITS_TO_ONE: u64 = 0x3ff0_0000_0000_0000 - BITS_OF_ROOT;
+const BITS_OF_ROOT: u64 = 0x3fe6_a09e_667f_3bcd;
+const FRACTION: u64 = 0x000f_ffff_ffff_ffff;
+const BITS_OF_LARGE: u64 = 0x4330_0000_0000_0000;
+const LARGE: f64 = 4_503_599_627_370_496.0 + 1023.0;
 
 /// Number of lanes of [`Doubles`].
 pub(super) const EIGHT: usize = 8;
@@ -259,13 +270,21 @@ impl Doubles for PlainDoubles {
             f64::from_bits(value.to_bits().wrapping_add(power.to_bits() << 52))
         })
     }
+
+    #[inline(always)]
+    unsafe fn split(self) -> (Self, Self) {
+        let shifted = self.0.map(|value| value.to_bits().wrapping_add(BITS_TO_ONE));
+        let exponent = shifted.map(|bits| f64::from_bits((bits >> 52) | BITS_OF_LARGE) - LARGE);
+        let rest = shifted.map(|bits| f64::from_bits((bits & FRACTION) + BITS_OF_ROOT));
+        (PlainDoubles(exponent), PlainDoubles(rest))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
     //! The instruction sets of x86-64.
 
-    use super::{Doubles, Singles};
+    use super::{BITS_OF_LARGE, BITS_OF_ROOT, BITS_TO_ONE, Doubles, FRACTION, LARGE, Singles};
     use std::arch::x86_64::*;
 
     /// Eight `f32` (AVX2 and FMA).
@@ -464,6 +483,18 @@ pub(super) mod x86 {
                 Avx512Doubles(_mm512_castsi512_pd(sum))
             }
         }
+        #[inline(always)]
+        unsafe fn split(self) -> (Self, Self) {
+            unsafe {
+                let all = |bits: u64| _mm512_set1_epi64(bits as i64);
+                let shifted = _mm512_add_epi64(_mm512_castpd_si512(self.0), all(BITS_TO_ONE));
+                let large = _mm512_or_si512(_mm512_srli_epi64::<52>(shifted), all(BITS_OF_LARGE));
+                let exponent = _mm512_sub_pd(_mm512_castsi512_pd(large), _mm512_set1_pd(LARGE));
+                let fraction = _mm512_and_si512(shifted, all(FRACTION));
+                let rest = _mm512_add_epi64(fraction, all(BITS_OF_ROOT));
+                (Avx512Doubles(exponent), Avx512Doubles(_mm512_castsi512_pd(rest)))
+            }
+        }
     }
 
     /// Eight `f64` in two registers (AVX2 and FMA).
@@ -536,6 +567,23 @@ pub(super) mod x86 {
                     _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(self.0), low)),
                     _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(self.1), high)),
                 )
+            }
+        }
+        #[inline(always)]
+        unsafe fn split(self) -> (Self, Self) {
+            unsafe {
+                let half = |value: __m256d| {
+                    let all = |bits: u64| _mm256_set1_epi64x(bits as i64);
+                    let shifted = _mm256_add_epi64(_mm256_castpd_si256(value), all(BITS_TO_ONE));
+                    let large =
+                        _mm256_or_si256(_mm256_srli_epi64::<52>(shifted), all(BITS_OF_LARGE));
+                    let exponent = _mm256_sub_pd(_mm256_castsi256_pd(large), _mm256_set1_pd(LARGE));
+                    let fraction = _mm256_and_si256(shifted, all(FRACTION));
+                    let rest = _mm256_add_epi64(fraction, all(BITS_OF_ROOT));
+                    (exponent, _mm256_castsi256_pd(rest))
+                };
+                let (low, high) = (half(self.0), half(self.1));
+                (Avx2Doubles(low.0, high.0), Avx2Doubles(low.1, high.1))
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The arithmetic under clustering: many rows against many centers, lane by lane.
+//! The arithmetic that takes most of the time, lane by lane: many rows against many centers, and an
+//! integral over many nodes.
 //!
 //! This is the one room with `unsafe` code, for instruction sets that a program must ask for at run
 //! time. Kernels are written once over the lanes of [`lanes`] and compiled for each set; a few steps
@@ -11,6 +12,7 @@ pub mod batch;
 mod block;
 pub mod components;
 mod exp;
+pub mod integral;
 mod lanes;
 pub mod leads;
 mod level;

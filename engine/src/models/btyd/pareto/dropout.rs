@@ -7,6 +7,8 @@
 //! rest is left out. One rule of at most 32 nodes gives 2e-12 for r and s in 0.01..50, alpha and beta in
 //! 1e-4..1e4 of T and x up to 10,000, where hypergeometric functions overflow or cancel.
 
+use crate::kernels::Level;
+use crate::kernels::integral::{LONGEST, Powers, Rule};
 use std::sync::LazyLock;
 
 /// Integrands are left out where their logarithm has fallen by this.
@@ -34,11 +36,18 @@ const REACH: [(usize, f64, f64); 11] = [
     (32, f64::INFINITY, f64::INFINITY),
 ];
 
-static RULES: LazyLock<[Vec<Node>; 11]> = LazyLock::new(|| REACH.map(|(n, ..)| gauss_legendre(n)));
+/// A rule node by node, and as the kernel takes it.
+static RULES: LazyLock<[(Vec<Node>, Rule); 11]> = LazyLock::new(|| {
+    REACH.map(|(n, ..)| {
+        let nodes = gauss_legendre(n);
+        let rule = Rule::new(&nodes);
+        (nodes, rule)
+    })
+});
 
 /// The rule of 16 nodes.
 pub(super) fn sixteen() -> &'static [Node] {
-    &RULES[7]
+    &RULES[7].0
 }
 
 /// Gauss–Legendre with n nodes on (0, 1), by Newton's method from Tricomi's guess.
@@ -83,20 +92,67 @@ pub(super) struct Visit {
     pub ln_beta: f64,
 }
 
+/// How the integral is taken. In v, the integrand is
+/// scale · ((low + u) / (low + from))^−p ((high + u) / (high + from))^−q.
+struct Stretch {
+    low: f64,
+    high: f64,
+    p: f64,
+    q: f64,
+    scale: f64,
+    /// Of v.
+    length: f64,
+    n_panels: u32,
+    /// The place of the rule for each panel.
+    rule: usize,
+    /// ln(f(to) / f(from)).
+    ln_ratio: f64,
+}
+
 impl Survival {
     /// J and f(to) / f(from).
     pub fn parts(&self, from: f64, to: f64) -> (f64, f64) {
-        let mut integral = 0.0;
-        let ln_ratio = self.visit(from, to, |node| integral += node.weight);
+        let stretch = self.stretch(from, to);
+        let Stretch { low, high, p, q, scale, length, n_panels, rule, ln_ratio } = stretch;
+        let integral = if length <= LONGEST {
+            let powers = Powers { p, q, ratio: low / high };
+            scale * length * powers.mean(Level::best(), &RULES[rule].1, length, n_panels)
+        } else {
+            let mut integral = 0.0;
+            self.visit(from, to, |node| integral += node.weight);
+            integral
+        };
         (integral, libm::exp(ln_ratio))
     }
 
-    /// Calls `see` with nodes whose weights sum to J. Returns ln(f(to) / f(from)).
+    /// Calls `see` with nodes whose weights sum to J.
     #[inline]
-    pub fn visit(&self, from: f64, to: f64, mut see: impl FnMut(Visit)) -> f64 {
+    pub fn visit(&self, from: f64, to: f64, mut see: impl FnMut(Visit)) {
+        let stretch = self.stretch(from, to);
+        let Stretch { low, high, p, q, scale, length, n_panels, rule, .. } = stretch;
+        let width = length / f64::from(n_panels);
+        let factor = scale * width;
+        for panel in 0..n_panels {
+            for &(x, weight) in &RULES[rule].0 {
+                let ln_low = width * (f64::from(panel) + x);
+                let elapsed = libm::expm1(ln_low) * low;
+                let ln_high = libm::log1p(elapsed / high);
+                let weight = factor * weight * libm::exp(-p * ln_low - q * ln_high);
+                let (ln_alpha, ln_beta) =
+                    if self.alpha_first() { (ln_low, ln_high) } else { (ln_high, ln_low) };
+                see(Visit { weight, elapsed, ln_alpha, ln_beta });
+            }
+        }
+    }
+
+    fn alpha_first(&self) -> bool {
+        self.alpha <= self.beta
+    }
+
+    #[inline]
+    fn stretch(&self, from: f64, to: f64) -> Stretch {
         let elapsed = (to - from).max(0.0);
-        let alpha_first = self.alpha <= self.beta;
-        // With v, the integrand is scale · ((low + u) / (low + from))^−p ((high + u) / (high + from))^−q.
+        let alpha_first = self.alpha_first();
         let (low, high, p, q) = if alpha_first {
             (self.alpha + from, self.beta + from, self.n - 1.0, self.s + 1.0)
         } else {
@@ -121,22 +177,9 @@ impl Survival {
         let suits = |(_, fall_reach, reach): &(usize, f64, f64)| {
             fall.abs() <= *fall_reach && length <= *reach
         };
-        let rule = &RULES[REACH.iter().position(suits).unwrap_or(REACH.len() - 1)];
-        let n_panels = (length / PANEL).ceil().max(1.0);
-        let width = length / n_panels;
-        let factor = scale * width;
-        for panel in 0..n_panels as u32 {
-            for &(x, weight) in rule {
-                let ln_low = width * (f64::from(panel) + x);
-                let elapsed = libm::expm1(ln_low) * low;
-                let ln_high = libm::log1p(elapsed / high);
-                let weight = factor * weight * libm::exp(-p * ln_low - q * ln_high);
-                let (ln_alpha, ln_beta) =
-                    if alpha_first { (ln_low, ln_high) } else { (ln_high, ln_low) };
-                see(Visit { weight, elapsed, ln_alpha, ln_beta });
-            }
-        }
-        ln_ratio
+        let rule = REACH.iter().position(suits).unwrap_or(REACH.len() - 1);
+        let n_panels = (length / PANEL).ceil().max(1.0) as u32;
+        Stretch { low, high, p, q, scale, length, n_panels, rule, ln_ratio }
     }
 }
 
