@@ -38,20 +38,20 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
 
 /// `sequence` is that of the store which the answer was read from.
 pub fn prediction(
-    prediction: &Prediction,
+    prediction: Prediction,
     model: &LoadedModel,
     sequence: Option<u64>,
 ) -> pb::Prediction {
     let version = model.scorer.version();
     pb::Prediction {
-        customer_id: prediction.customer.as_str().to_owned(),
+        customer_id: prediction.customer.into(),
         model: model.name().to_owned(),
         model_version: model.version().to_owned(),
         as_of: Some(timestamp(prediction.as_of)),
         newest_event: prediction.newest_event.map(timestamp),
-        segment: Some(segment_head(&prediction.segment)),
+        segment: Some(segment_head(prediction.segment)),
         value: Some(value_head(&prediction.value, version)),
-        churn: Some(churn_head(&prediction.churn, version)),
+        churn: Some(churn_head(prediction.churn, version)),
         store_sequence: sequence,
     }
 }
@@ -65,24 +65,27 @@ pub fn batch_row(
 ) -> pb::BatchPredictRow {
     let outcome = match answer {
         Ok(answer) => {
-            pb::batch_predict_row::Outcome::Prediction(prediction(&answer, model, sequence))
+            pb::batch_predict_row::Outcome::Prediction(prediction(answer, model, sequence))
         }
         Err(error) => pb::batch_predict_row::Outcome::Error(status::row_error(&error.into())),
     };
     pb::BatchPredictRow { customer_id, outcome: Some(outcome) }
 }
 
-fn segment_head(answer: &Answer<SegmentAnswer>) -> pb::SegmentHead {
-    let given = answer.given();
-    pb::SegmentHead {
-        status: head_status(answer).into(),
-        segment_id: given.map(|segment| segment.id.0.clone()).unwrap_or_default(),
-        segment_name: given.map(|segment| segment.name.clone()).unwrap_or_default(),
-        cluster: given.map(|segment| segment.cluster as u32),
-        probability: given.and_then(|segment| segment.probability),
-        tier: given.map(|segment| segment.tier.to_owned()).unwrap_or_default(),
-        rfm: given.map(|segment| segment.rfm.to_string()).unwrap_or_default(),
-        noise: given.and_then(|segment| segment.noise),
+fn segment_head(answer: Answer<SegmentAnswer>) -> pb::SegmentHead {
+    let status = head_status(&answer).into();
+    match answer {
+        Answer::Given(segment) => pb::SegmentHead {
+            status,
+            segment_id: segment.id.0,
+            segment_name: segment.name,
+            cluster: Some(segment.cluster as u32),
+            probability: segment.probability,
+            tier: segment.tier.to_owned(),
+            rfm: segment.rfm.to_string(),
+            noise: segment.noise,
+        },
+        Answer::Abstained(_) => pb::SegmentHead { status, ..pb::SegmentHead::default() },
     }
 }
 
@@ -102,26 +105,25 @@ fn value_head(answer: &Answer<ValueAnswer>, version: &ModelVersion) -> pb::Value
     }
 }
 
-fn churn_head(answer: &Answer<ChurnAnswer>, version: &ModelVersion) -> pb::ChurnHead {
-    let given = answer.given();
-    pb::ChurnHead {
-        status: head_status(answer).into(),
-        horizon_days: version.forecast.bridge.horizon_days,
-        probability: given.map(|churn| churn.probability),
-        percentile: given.map(|churn| churn.percentile),
-        reasons: given
-            .map(|churn| churn.reasons.iter().map(churn_reason).collect())
-            .unwrap_or_default(),
-        p_alive: given.and_then(|churn| churn.p_alive),
+fn churn_head(answer: Answer<ChurnAnswer>, version: &ModelVersion) -> pb::ChurnHead {
+    let status = head_status(&answer).into();
+    let horizon_days = version.forecast.bridge.horizon_days;
+    match answer {
+        Answer::Given(churn) => pb::ChurnHead {
+            status,
+            horizon_days,
+            probability: Some(churn.probability),
+            percentile: Some(churn.percentile),
+            reasons: churn.reasons.into_iter().map(churn_reason).collect(),
+            p_alive: churn.p_alive,
+        },
+        Answer::Abstained(_) => pb::ChurnHead { status, horizon_days, ..pb::ChurnHead::default() },
     }
 }
 
-fn churn_reason(reason: &Reason) -> pb::ChurnReason {
-    pb::ChurnReason {
-        feature: reason.feature.clone(),
-        value: reason.value,
-        log_odds: reason.log_odds,
-    }
+fn churn_reason(reason: Reason) -> pb::ChurnReason {
+    let Reason { feature, value, log_odds } = reason;
+    pb::ChurnReason { feature, value, log_odds }
 }
 
 fn head_status<T>(answer: &Answer<T>) -> pb::HeadStatus {

@@ -31,7 +31,7 @@ impl Predictions {
             let as_of = lookup::as_of(&self.serving, &model, request.as_of)?;
             let view = self.serving.view(clock::now());
             let prediction = view.predict(&model, &request.customer_id, as_of)?;
-            Ok(convert::prediction(&prediction, &model, view.sequence()))
+            Ok(convert::prediction(prediction, &model, view.sequence()))
         };
         let answer = answer();
         let told = answer.as_ref().map(|_| 1).map_err(status::code);

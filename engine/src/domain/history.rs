@@ -40,6 +40,12 @@ impl std::borrow::Borrow<str> for CustomerId {
     }
 }
 
+impl From<CustomerId> for String {
+    fn from(id: CustomerId) -> String {
+        id.0.into()
+    }
+}
+
 impl fmt::Display for CustomerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

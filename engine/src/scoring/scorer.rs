@@ -162,20 +162,21 @@ impl Scorer {
         let Facts { raw, encoded, lifetime: life, .. } = *facts;
         let forecast = &self.version.forecast;
         let slope = forecast.churn.calibration.slope;
-        let mut reasons: Vec<Reason> = match &forecast.churn.model {
+        match &forecast.churn.model {
             ChurnModel::Blend => self.blend_reasons(raw, look),
-            ChurnModel::Logistic(model) => forecast
-                .encoder
-                .columns
-                .iter()
-                .zip(&model.coefficients)
-                .zip(encoded)
-                .map(|((column, weight), value)| Reason {
-                    feature: column.name.clone(),
-                    value: Some(raw[column.feature]).filter(|value| !value.is_nan()),
-                    log_odds: slope * weight * value,
-                })
-                .collect(),
+            ChurnModel::Logistic(model) => {
+                let columns = &forecast.encoder.columns;
+                let parts = model.coefficients.iter().zip(encoded);
+                let parts = parts.map(|(weight, value)| slope * weight * value);
+                let mut parts: Vec<(usize, f64)> = parts.enumerate().collect();
+                parts.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+                let reason = |(place, log_odds): (usize, f64)| Reason {
+                    feature: columns[place].name.clone(),
+                    value: Some(raw[columns[place].feature]).filter(|value| !value.is_nan()),
+                    log_odds,
+                };
+                parts.into_iter().take(N_REASONS).map(reason).collect()
+            }
             ChurnModel::Recency(model) => vec![Reason {
                 feature: silence(life).to_owned(),
                 value: Some(f64::from(life.silent_days())),
@@ -183,10 +184,7 @@ impl Scorer {
             }],
             // Recency, frequency and age act together there; no sum of parts says how.
             ChurnModel::Purchases | ChurnModel::BaseRate(_) => Vec::new(),
-        };
-        reasons.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
-        reasons.truncate(N_REASONS);
-        reasons
+        }
     }
 
     /// Of the blend: its own inputs by their names, further ones by their features'.
