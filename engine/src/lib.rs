@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`domain`] | customers, money, time, events, histories, answers |
 //! | [`matrix`] | rows of numbers with named columns, and where they are read from |
-//! | `kernels` | the arithmetic under clustering, for each instruction set |
+//! | `kernels` | the arithmetic that takes most of the time, for each instruction set |
 //! | [`simulation`] | customers drawn from a known process |
 //! | [`features`] | from a history and an as-of to a row |
 //! | [`models`] | from rows or lifetimes to fitted models |

@@ -78,7 +78,9 @@ type Tried = (Recipe, Result<Fitted, FitError>);
 pub fn head(known: &Known<'_>) -> (Option<Chosen>, Vec<Trial<PurchaseMetrics>>) {
     let run = |recipe: Recipe| {
         let [c1, ..] = known.stages;
-        let first = recipe.fit(known, &c1.raw, &c1.lifetimes, known.c1);
+        let days = || Days::of(known.histories, known.start, known.c1);
+        let days = recipe.seasons.then(days).flatten();
+        let first = recipe.fit(known.settings, &c1.raw, &c1.lifetimes, known.c1, days.as_ref());
         (recipe, first.map(|first| Fitted::of(first, known)))
     };
     let plain = |&family| Recipe { family, covariates: false, seasons: false };
@@ -143,6 +145,7 @@ fn choose(
     mut notes: Vec<String>,
 ) -> Option<(usize, Chosen)> {
     let (wanted, _) = tried.get(best)?;
+    let days = Days::of(known.histories, known.start, known.as_of);
     let simpler = |index: &usize| {
         let recipe = tried[*index].0;
         recipe.family == wanted.family
@@ -152,14 +155,15 @@ fn choose(
     // Richer recipes were tried later.
     for index in (0..tried.len()).rev().filter(simpler) {
         let (recipe, Ok(fitted)) = &tried[index] else { continue };
-        match recipe.fit(known, known.matrix, known.lifetimes, known.as_of) {
+        let Known { settings, matrix, lifetimes, as_of, .. } = *known;
+        match recipe.fit(settings, matrix, lifetimes, as_of, days.as_ref()) {
             Err(error) => notes.push(format!("not {} at the as-of: {error}", recipe.name())),
             Ok(mut head) => {
                 head.diagnostics.notes.extend(notes);
                 let first = fitted.first.clone();
                 let (stage, window_days) = (&known.stages[0], known.window_days);
-                let tracking = Days::of(known.histories, known.start, known.as_of)
-                    .map(|days| PurchaseTracking::of(&first, &days, stage, window_days));
+                let tracking =
+                    days.map(|days| PurchaseTracking::of(&first, &days, stage, window_days));
                 return Some((index, Chosen { first, head, tracking }));
             }
         }
@@ -174,25 +178,26 @@ impl Recipe {
         format!("{}{covariates}{seasons}", self.family.name())
     }
 
-    /// Fits to the customers of raw rows and lifetimes, as they are at `as_of`.
+    /// Fits to the customers of raw rows and lifetimes, as they are at `as_of`. Seasons are learned from
+    /// the purchases day by day up to then.
     fn fit(
         self,
-        known: &Known<'_>,
+        settings: &HeadSettings,
         matrix: &FeatureMatrix,
         lifetimes: &[Lifetime],
         as_of: AsOf,
+        days: Option<&Days>,
     ) -> Result<PurchaseHead, FitError> {
         let plain = |lifetime: &Lifetime| Purchases::from(lifetime);
         if !self.seasons {
-            return self.fit_lived(known.settings, matrix, lifetimes, &plain);
+            return self.fit_lived(settings, matrix, lifetimes, &plain);
         }
-        let unseasonal = self.fit_lived(known.settings, matrix, lifetimes, &plain)?;
-        let days = Days::of(known.histories, known.start, as_of);
+        let unseasonal = self.fit_lived(settings, matrix, lifetimes, &plain)?;
         let season = days.and_then(|days| days.season(&unseasonal.model));
         let season = season.ok_or(BtydError::ShortYear)?;
         // Once more, in the average days that the season makes of the past.
         let lived = |lifetime: &Lifetime| season.lived(lifetime, as_of.day);
-        let mut head = self.fit_lived(known.settings, matrix, lifetimes, &lived)?;
+        let mut head = self.fit_lived(settings, matrix, lifetimes, &lived)?;
         head.season = Some(season);
         Ok(head)
     }
