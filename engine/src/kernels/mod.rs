@@ -1,5 +1,5 @@
 //! The arithmetic that takes most of the time, lane by lane: many rows against many centers, and an
-//! integral over many nodes.
+//! integral over many nodes that answers need.
 //!
 //! This is the one room with `unsafe` code, for instruction sets that a program must ask for at run
 //! time. Kernels are written once over the lanes of [`lanes`] and compiled for each set; a few steps
