@@ -9,7 +9,7 @@ use linfa::traits::Fit as _;
 use linfa_logistic::LogisticRegression;
 use serde::{Deserialize, Serialize};
 
-/// From so many rows on, Newton's method needs a tenth of the passes over them.
+/// From so many rows on, Newton's method is used, which needs far fewer passes over them.
 const MANY_ROWS: usize = 100_000;
 
 /// Hyperparameters of a logistic regression.
