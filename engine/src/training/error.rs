@@ -12,10 +12,10 @@ pub enum TrainError {
     #[error("no usable event lies at or before the as-of {as_of}")]
     NoEvents { as_of: Day },
     #[error(
-        "nobody can be scored at the cut-off {cutoff}; `model.min_age_days` may be too large, or \
+        "nobody can be scored at the end of {day}; `model.min_age_days` may be too large, or \
          `model.lost_after_days` or `model.inactive_days` too small"
     )]
-    NobodyAt { cutoff: Day },
+    NobodyAt { day: Day },
     #[error(
         "labels without dates cannot be learned beside events, because nobody knows which events \
          came before; give their dates (customers.label_date), or leave the log out"

@@ -93,7 +93,7 @@ pub(super) fn forecast_among(
     let last = last.as_ref().unwrap_or(&stages[2]);
     let is_lost = |life: &Lifetime| settings.eligibility.is_lost(settings.churn_is, life);
     if stages[2].lifetimes.iter().all(is_lost) {
-        return Err(TrainError::NobodyAt { cutoff: clock.measure });
+        return Err(TrainError::NobodyAt { day: clock.measure });
     }
     let window_days = clock.window_days;
     let (chosen, purchases) = if undated {
@@ -246,7 +246,7 @@ fn stages(
     let lens = settings.lens(plan);
     let stage = |cutoff: Day, until: Day| {
         let stage = Stage::at(histories, &lens, end_of(cutoff), end_of(until));
-        if stage.n_customers() == 0 { Err(TrainError::NobodyAt { cutoff }) } else { Ok(stage) }
+        if stage.n_customers() == 0 { Err(TrainError::NobodyAt { day: cutoff }) } else { Ok(stage) }
     };
     Ok([
         stage(clock.fit, clock.calibrate)?,

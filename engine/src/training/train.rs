@@ -75,7 +75,7 @@ pub fn train(
     // Of percentiles of nobody's probabilities there would be nothing to freeze.
     let is_lost = |life: &Lifetime| settings.eligibility.is_lost(settings.churn_is, life);
     if lifetimes.iter().all(is_lost) {
-        return Err(TrainError::NobodyAt { cutoff: as_of.day });
+        return Err(TrainError::NobodyAt { day: as_of.day });
     }
     let bands = Bands::of(&lifetimes);
 

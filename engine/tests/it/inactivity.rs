@@ -100,7 +100,7 @@ fn a_version_that_would_call_everybody_lost_is_refused() {
     let (log, now) = (visitors(300), as_of("2021-07-01"));
     let refused = |settings: &TrainingSettings| {
         let error = train(&log, settings, now).unwrap_err();
-        assert_eq!(error, TrainError::NobodyAt { cutoff: now.day });
+        assert_eq!(error, TrainError::NobodyAt { day: now.day });
         let text = error.to_string();
         assert!(text.contains("2021-07-01"), "{text}");
         text

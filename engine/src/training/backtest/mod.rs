@@ -144,7 +144,7 @@ pub fn backtest(
 
     let eligible: Vec<usize> = (0..rows.len()).filter(|&row| is_valued[row]).collect();
     if eligible.is_empty() {
-        return Err(TrainError::NobodyAt { cutoff: cutoff.day });
+        return Err(TrainError::NobodyAt { day: cutoff.day });
     }
     let learned = matrix.select(&eligible);
     let lived: Vec<Lifetime> = eligible.iter().map(|&row| lifetimes[row]).collect();
