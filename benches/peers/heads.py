@@ -15,17 +15,6 @@ import sys
 import tempfile
 import time
 
-CONFIG = """
-[data.columns]
-customer = "customer_id"
-time = "time"
-amount = "amount"
-quantity = "quantity"
-[model]
-name = "heads"
-max_customers = {customers}
-"""
-
 
 def main():
     customers = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
@@ -33,14 +22,15 @@ def main():
     directory = pathlib.Path(sys.argv[3] if len(sys.argv) > 3 else tempfile.mkdtemp())
     here = pathlib.Path(__file__).parent
     habitus = os.environ.get("HABITUS", here / "../../target/release/habitus")
-    log, config = directory / "log.parquet", directory / "heads.toml"
-    config.write_text(CONFIG.format(customers=customers))
+    log, config = directory / "log.parquet", here / "simulated.toml"
     if not log.exists():
         simulate = ["--customers", str(customers), "--orders", orders, "--purchases-only"]
         subprocess.run([habitus, "--quiet", "simulate", *simulate, "--out", log], check=True)
     train = [habitus, "train", "--config", config, "--events", log, "--models", directory / "models"]
-    train += ["--incumbent", "none"]
-    run = subprocess.Popen(train, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    train += ["--name", "heads", "--incumbent", "none"]
+    settings = os.environ | {"HABITUS_MODEL__MAX_CUSTOMERS": str(customers)}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = subprocess.Popen(train, env=settings, text=True, **pipes)
     stages = []
     for line in run.stderr:
         if " INFO " in line:

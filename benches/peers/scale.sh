@@ -8,17 +8,7 @@ set -e
 customers=${1:-5000000} orders=${2:-10} memory=${3:-1200} directory=${4:-$(mktemp -d)}
 family=${5:-gaussian_mixture}
 habitus=${HABITUS:-$(dirname "$0")/../../target/release/habitus}
-cat > "$directory/scale.toml" <<END
-[data.columns]
-customer = "customer_id"
-time = "time"
-amount = "amount"
-quantity = "quantity"
-[model]
-name = "scale"
-[segments]
-family = "$family"
-END
+export HABITUS_SEGMENTS__FAMILY="$family"
 step() {
     name=$1
     shift
@@ -26,7 +16,7 @@ step() {
 }
 step simulate simulate --customers "$customers" --orders "$orders" --purchases-only \
     --out "$directory/log.parquet"
-step train train --memory-mb "$memory" --config "$directory/scale.toml" \
+step train train --memory-mb "$memory" --config "$(dirname "$0")/simulated.toml" --name scale \
     --events "$directory/log.parquet" --models "$directory/models"
 step score score --memory-mb "$memory" --events "$directory/log.parquet" \
     --models "$directory/models" --out "$directory/scores.parquet"

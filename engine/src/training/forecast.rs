@@ -153,9 +153,9 @@ pub(super) fn forecast_among(
     let value_last = Encoded::new(last, &encoder, &ask).blended(served_blend, window_days);
     // The churn head answers about those alone who are not lost.
     let is_kept = |life: &Lifetime| !is_lost(life);
-    let lifetimes = stages.iter().chain([last]).flat_map(|stage| &stage.lifetimes);
+    let has_lost = |stage: &Stage| stage.lifetimes.iter().any(is_lost);
     let (fewer_cuts, fewer_last);
-    let (churn_cuts, churn_last) = if lifetimes.into_iter().any(is_lost) {
+    let (churn_cuts, churn_last) = if stages.iter().any(has_lost) || has_lost(last) {
         (fewer_cuts, fewer_last) = (value_cuts.only(is_kept), value_last.only(is_kept));
         (&fewer_cuts, &fewer_last)
     } else {
