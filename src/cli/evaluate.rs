@@ -233,12 +233,12 @@ impl Span {
         let mut counts = HistoryCounts::default();
         log.each_part(
             self.until,
-            |part| part,
-            |_, part| {
-                counts += part.counts;
+            |part| part.histories(),
+            |(histories, of_part)| {
+                counts += of_part;
                 progress.at(counts.accepted + counts.after_as_of);
                 // Nothing is published, so nobody asks for the fingerprint.
-                sampler.see(part.histories, Fingerprint::default());
+                sampler.see(histories, Fingerprint::default());
                 Ok::<_, IngestError>(())
             },
         )?;

@@ -3,7 +3,7 @@
 use super::Global;
 use super::input::{LogChoice, LogInput, MemoryChoice};
 use super::progress::Progress;
-use super::sorted::sorted;
+use super::sorted::{RowsOfPart, sorted};
 use crate::config::{Config, Overrides};
 use crate::export::{Column, ColumnKind, RunRow, Runs, Schema, TableWriter};
 use crate::ingest::{IngestError, Part};
@@ -61,8 +61,8 @@ impl Features {
         if !categories.is_empty() {
             log.each_part(
                 as_of,
-                |part| part.histories,
-                |_, histories| {
+                |part| part.histories(),
+                |(histories, _)| {
                     categories.see(&histories);
                     Ok::<_, IngestError>(())
                 },
@@ -83,7 +83,7 @@ impl Features {
             &log,
             as_of,
             || Ok(Runs::open(directory.path().to_owned())?),
-            |part| rows_of(&plan, part, as_of),
+            |part| rows_of(&plan, &part, as_of),
             "features",
             global,
         )?;
@@ -110,14 +110,19 @@ impl Features {
     }
 }
 
-/// A row per customer with an event by the as-of: its features end to end.
-fn rows_of(plan: &Plan, part: &Part, as_of: AsOf) -> Vec<RunRow> {
-    let table = plan.table(&part.histories, as_of);
-    let row = |(&row, values): (&usize, &[f64])| RunRow {
-        key: part.histories[row].customer().as_str().into(),
-        bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-    };
-    table.rows.iter().zip(table.matrix.rows()).map(row).collect()
+/// A row per customer who is known by the as-of and did not opt out: its features end to end.
+fn rows_of(plan: &Plan, part: &Part<'_>, as_of: AsOf) -> Result<RowsOfPart, IngestError> {
+    let mut rows = Vec::new();
+    let mut values = vec![0.0; plan.names().len()];
+    let counts = part.each(|history| {
+        if history.is_known_at(as_of) && !history.opted_out() {
+            plan.evaluate(&history, as_of, &mut values);
+            let mut bytes = Vec::with_capacity(8 * values.len());
+            values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+            rows.push(RunRow { key: history.into_customer().into(), bytes });
+        }
+    })?;
+    Ok((rows, counts))
 }
 
 /// The customers' ids and their features, an undefined one being absent.

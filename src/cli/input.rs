@@ -126,7 +126,7 @@ impl Customers for Everybody<'_> {
         match *self {
             Everybody::Drawn(histories) => see(histories),
             Everybody::Log(log, as_of) => log
-                .each_part(as_of, |part| part.histories, |_, histories| Ok(see(&histories)?))
+                .each_part(as_of, |part| part.histories(), |(histories, _)| Ok(see(&histories)?))
                 .map_err(|Stopped(error)| error),
         }
     }
@@ -161,11 +161,14 @@ pub fn draw(
     let mut counts = HistoryCounts::default();
     log.each_part(
         as_of,
-        |part| (Fingerprint::of(&part.histories, as_of), part),
-        |_, (fingerprint, part)| {
-            counts += part.counts;
+        |part| {
+            let (histories, counts) = part.histories()?;
+            Ok((Fingerprint::of(&histories, as_of), histories, counts))
+        },
+        |(fingerprint, histories, of_part)| {
+            counts += of_part;
             progress.at(counts.accepted + counts.after_as_of);
-            sampler.see(part.histories, fingerprint);
+            sampler.see(histories, fingerprint);
             Ok::<_, IngestError>(())
         },
     )?;

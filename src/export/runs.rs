@@ -17,7 +17,7 @@ pub struct Runs {
 }
 
 /// A row on its way: a key to sort by, and bytes that only the caller understands.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunRow {
     pub key: Box<str>,
     pub bytes: Vec<u8>,

@@ -5,14 +5,45 @@ use super::format::{Format, Table};
 use super::{Column, ExportError, Schema};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
 
 /// A table on its way to a file. Until [`TableWriter::finish`] the file of that name, if there is
 /// one, stays as it is; dropped before, the writer leaves nothing behind.
 pub struct TableWriter {
-    schema: Schema,
-    table: Table,
+    schema: Arc<Schema>,
     file: AtomicFile,
     n_rows: u64,
+    /// `None` once it has failed.
+    encoding: Option<Encoding>,
+}
+
+/// A thread that encodes a batch while the caller makes the next.
+struct Encoding {
+    batches: SyncSender<(Vec<Column>, usize)>,
+    thread: JoinHandle<io::Result<Table>>,
+}
+
+impl Encoding {
+    fn start(mut table: Table, schema: Arc<Schema>) -> io::Result<Encoding> {
+        let (batches, waiting) = mpsc::sync_channel::<(Vec<Column>, usize)>(1);
+        let encode = move || {
+            for (columns, n_rows) in waiting {
+                table.write(&schema, columns, n_rows)?;
+            }
+            Ok(table)
+        };
+        let thread = thread::Builder::new().name("encoding".into()).spawn(encode)?;
+        Ok(Encoding { batches, thread })
+    }
+
+    /// The table with all batches, or why there is none.
+    fn end(self) -> io::Result<Table> {
+        drop(self.batches);
+        let ended = self.thread.join();
+        ended.unwrap_or_else(|_| Err(io::Error::other("the thread that encodes it stopped")))
+    }
 }
 
 impl TableWriter {
@@ -28,20 +59,24 @@ impl TableWriter {
         let file = AtomicFile::create(path).map_err(failed)?;
         let handle = file.handle().map_err(failed)?;
         let table = Table::start(format, handle, &schema).map_err(failed)?;
-        Ok(TableWriter { schema, table, file, n_rows: 0 })
+        let schema = Arc::new(schema);
+        let encoding = Encoding::start(table, Arc::clone(&schema)).map_err(failed)?;
+        Ok(TableWriter { schema, file, n_rows: 0, encoding: Some(encoding) })
     }
 
-    /// Appends a batch: the columns of the schema, all of the same length. After an
-    /// [`ExportError::Io`] the writer is to be dropped.
+    /// Appends a batch: the columns of the schema, all of the same length. That the disk refuses it may
+    /// be told by a later call only. After an [`ExportError::Io`] the writer is to be dropped.
     ///
     /// # Errors
     /// [`ExportError`] where the batch does not fit the schema, then nothing of it is written, or
-    /// the disk refuses it.
+    /// the disk refuses it or one before.
     pub fn write(&mut self, columns: Vec<Column>) -> Result<(), ExportError> {
         let n_rows = self.schema.check_batch(&columns)?;
-        self.table
-            .write(&self.schema, columns, n_rows)
-            .map_err(|source| io_error(self.file.target(), source))?;
+        let encoding = self.encoding.as_ref();
+        if encoding.is_none_or(|encoding| encoding.batches.send((columns, n_rows)).is_err()) {
+            let source = self.failure();
+            return Err(io_error(self.file.target(), source));
+        }
         self.n_rows += n_rows as u64;
         Ok(())
     }
@@ -51,11 +86,26 @@ impl TableWriter {
     /// # Errors
     /// [`ExportError::Io`].
     pub fn finish(self) -> Result<u64, ExportError> {
-        let TableWriter { table, file, n_rows, .. } = self;
+        let TableWriter { file, n_rows, encoding, .. } = self;
         let target = file.target().to_owned();
-        table.finish().and_then(|()| file.publish()).map_err(|source| io_error(&target, source))?;
+        encoding
+            .ok_or_else(failed_before)
+            .and_then(Encoding::end)
+            .and_then(Table::finish)
+            .and_then(|()| file.publish())
+            .map_err(|source| io_error(&target, source))?;
         Ok(n_rows)
     }
+
+    /// Why the thread takes no more batches.
+    fn failure(&mut self) -> io::Error {
+        let ended = self.encoding.take().map(Encoding::end);
+        ended.and_then(Result::err).unwrap_or_else(failed_before)
+    }
+}
+
+fn failed_before() -> io::Error {
+    io::Error::other("writing failed before")
 }
 
 fn io_error(file: &Path, source: io::Error) -> ExportError {

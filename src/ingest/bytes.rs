@@ -11,21 +11,28 @@ pub(crate) fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
 }
 
 /// LEB128 of the zigzag.
+#[inline]
 pub(crate) fn put_number(bytes: &mut Vec<u8>, number: i64) {
     let mut rest = ((number << 1) ^ (number >> 63)) as u64;
-    let mut encoded = [0; 10];
-    let mut length = 0;
     while rest >= 0x80 {
-        encoded[length] = rest as u8 | 0x80;
-        length += 1;
+        bytes.push(rest as u8 | 0x80);
         rest >>= 7;
     }
-    encoded[length] = rest as u8;
-    bytes.extend_from_slice(&encoded[..=length]);
+    bytes.push(rest as u8);
 }
 
 /// Takes a number that [`put_number`] wrote from the front.
+#[inline]
 pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<i64> {
+    // Most numbers take a byte.
+    if let [byte @ ..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return Some(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+    }
+    take_longer(bytes)
+}
+
+fn take_longer(bytes: &mut &[u8]) -> Option<i64> {
     let mut word = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -39,6 +46,7 @@ pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<i64> {
 }
 
 /// The length, and the text.
+#[inline]
 pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &str) {
     put_number(bytes, text.len() as i64);
     bytes.extend_from_slice(text.as_bytes());
@@ -46,17 +54,22 @@ pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &str) {
 
 /// Passes over a text without looking into it.
 pub(crate) fn skip_text(bytes: &mut &[u8]) -> Option<()> {
-    let length = usize::try_from(take_number(bytes)?).ok()?;
-    *bytes = bytes.get(length..)?;
-    Some(())
+    take_bytes(bytes).map(|_| ())
 }
 
 /// Takes a text that [`put_text`] wrote from the front.
+#[inline]
 pub(crate) fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
+    std::str::from_utf8(take_bytes(bytes)?).ok()
+}
+
+/// The same, as bytes of which nobody has looked whether they are a text.
+#[inline]
+pub(crate) fn take_bytes<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
     let length = usize::try_from(take_number(bytes)?).ok()?;
     let (text, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
-    std::str::from_utf8(text).ok()
+    Some(text)
 }
 
 #[cfg(test)]

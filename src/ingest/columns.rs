@@ -44,7 +44,8 @@ const N_FIELDS: usize = 13;
 #[derive(Debug)]
 pub(super) struct Layout {
     n_columns: usize,
-    places: [Option<usize>; N_FIELDS],
+    /// Of every mapped field, its index and its place.
+    places: Vec<(usize, usize)>,
 }
 
 impl Columns {
@@ -96,9 +97,11 @@ impl Columns {
     /// # Errors
     /// [`IngestError::MissingColumn`] and [`IngestError::DuplicateColumn`].
     pub(super) fn locate(&self, names: &[String], file: &str) -> Result<Layout, IngestError> {
-        let mut places = [None; N_FIELDS];
-        for (place_of, (field, column)) in places.iter_mut().zip(self.fields()) {
-            *place_of = column.map(|column| place(names, file, field, column)).transpose()?;
+        let mut places = Vec::with_capacity(N_FIELDS);
+        for (index, (field, column)) in self.fields().into_iter().enumerate() {
+            if let Some(column) = column {
+                places.push((index, place(names, file, field, column)?));
+            }
         }
         Ok(Layout { n_columns: names.len(), places })
     }
@@ -145,6 +148,13 @@ pub(super) fn place(
 }
 
 impl Layout {
+    /// Where each field stands, in the order of [`Columns::fields`].
+    pub(super) fn places(&self) -> [Option<usize>; N_FIELDS] {
+        let mut places = [None; N_FIELDS];
+        self.places.iter().for_each(|&(index, place)| places[index] = Some(place));
+        places
+    }
+
     /// The fields of a row, as text.
     ///
     /// # Errors
@@ -168,27 +178,34 @@ impl Layout {
         raw
     }
 
-    /// The order of the fields is that of [`Columns::fields`].
     fn event<'r, E>(
         &self,
         value: impl Fn(usize) -> Result<Option<RawValue<'r>>, E>,
     ) -> Result<RawEvent<'r>, E> {
-        let field = |index: usize| self.places[index].map_or(Ok(None), &value);
-        Ok(RawEvent {
-            customer: field(0)?,
-            time: field(1)?,
-            amount: field(2)?,
-            kind: field(3)?,
-            quantity: field(4)?,
-            discount: field(5)?,
-            currency: field(6)?,
-            rating: field(7)?,
-            order_id: field(8)?,
-            event_id: field(9)?,
-            item: field(10)?,
-            category: field(11)?,
-            channel: field(12)?,
-        })
+        let mut raw = RawEvent::default();
+        for &(index, place) in &self.places {
+            *field(&mut raw, index) = value(place)?;
+        }
+        Ok(raw)
+    }
+}
+
+/// A field by its index in [`Columns::fields`].
+fn field<'e, 'r>(raw: &'e mut RawEvent<'r>, index: usize) -> &'e mut Option<RawValue<'r>> {
+    match index {
+        0 => &mut raw.customer,
+        1 => &mut raw.time,
+        2 => &mut raw.amount,
+        3 => &mut raw.kind,
+        4 => &mut raw.quantity,
+        5 => &mut raw.discount,
+        6 => &mut raw.currency,
+        7 => &mut raw.rating,
+        8 => &mut raw.order_id,
+        9 => &mut raw.event_id,
+        10 => &mut raw.item,
+        11 => &mut raw.category,
+        _ => &mut raw.channel,
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a log says once it has been read: rows by customer, and an account of all rows.
 
+use super::codec::Fields;
 use super::partitions::{Counts, N_PARTS, PartError, Partitions};
 use super::report::{Account, Example, HistoryCounts, IngestReport, RowCounts, Validation};
 use super::rows::{RowVisitor, customer_of};
 use super::{CustomersReport, IngestError, Memory, Reading};
 use habitus_engine::domain::{
-    AsOf, Attributes, Day, Duplicates, EventRules, History, RawEvent, Rejection, Timestamp, Zone,
+    AsOf, Attributes, Day, Duplicates, EventRules, History, RawEvent, Rejection, Repair, Timestamp,
+    Zone,
 };
 use rayon::prelude::*;
 use std::fs::File;
@@ -38,6 +40,9 @@ struct Kept {
     names: Vec<String>,
 }
 
+/// Several parts for each thread, so that none waits long for the others.
+const PARTS_PER_THREAD: usize = 4;
+
 /// The name of that note.
 const NOTE: &str = "log.json";
 
@@ -48,14 +53,44 @@ pub struct Span {
     pub newest: Timestamp,
 }
 
-/// The customers of one bucket of ids.
-#[derive(Debug)]
-pub struct Part {
+/// The customers of one bucket of ids, before they are histories.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'l> {
     pub number: usize,
-    /// Sorted by customer id.
-    pub histories: Vec<History>,
-    /// What became of these customers' rows by the as-of that was asked.
-    pub counts: HistoryCounts,
+    log: &'l Log,
+    as_of: AsOf,
+}
+
+impl Part<'_> {
+    /// Makes the histories one after the other, in the order of their customers' ids, and shows each.
+    /// Returns what became of these customers' rows by the as-of that was asked.
+    ///
+    /// # Errors
+    /// Where rows on disk cannot be read.
+    pub fn each(&self, mut see: impl FnMut(History)) -> Result<HistoryCounts, IngestError> {
+        let rules = &self.log.rules;
+        let dropped = rules.duplicates == Duplicates::Drop;
+        let mut counts = HistoryCounts::default();
+        let shaped = self.log.rows.each_shaped(self.number, rules, |shaped| {
+            counts.add(&shaped, dropped, self.as_of);
+            see(shaped.history);
+        });
+        shaped.map_err(|error| match error {
+            PartError::Io(source) => IngestError::Spill { source },
+            PartError::TwoCustomers { customer } => IngestError::TwoCustomers { customer },
+        })?;
+        Ok(counts)
+    }
+
+    /// All histories at once.
+    ///
+    /// # Errors
+    /// As [`Part::each`].
+    pub fn histories(&self) -> Result<(Vec<History>, HistoryCounts), IngestError> {
+        let mut histories = Vec::new();
+        let counts = self.each(|history| histories.push(history))?;
+        Ok((histories, counts))
+    }
 }
 
 impl Log {
@@ -128,48 +163,31 @@ impl Log {
         self.customers.as_ref()
     }
 
-    /// Makes histories of the log part by part: `work` sees each part on one of several threads, and
-    /// `take` gets what came of it in the order of the parts.
+    /// Goes through the log part by part: `work` sees each part on one of several threads, and `take`
+    /// gets what came of it in the order of the parts.
     ///
     /// # Errors
-    /// Where rows on disk cannot be read, and the first error of `take`.
+    /// The first error of `work`, and of `take`.
     pub fn each_part<T: Send, E: From<IngestError>>(
         &self,
         as_of: AsOf,
-        work: impl Fn(Part) -> T + Sync,
-        mut take: impl FnMut(usize, T) -> Result<(), E>,
+        work: impl Fn(Part<'_>) -> Result<T, IngestError> + Sync,
+        mut take: impl FnMut(T) -> Result<(), E>,
     ) -> Result<(), E> {
-        let at_once = self.rows.at_once(self.bound).min(rayon::current_num_threads());
+        let most = PARTS_PER_THREAD * rayon::current_num_threads();
+        let at_once = self.rows.at_once(self.bound).min(most);
         let parts: Vec<usize> = (0..N_PARTS).filter(|&part| self.rows.has(part)).collect();
         for several in parts.chunks(at_once) {
-            let done: Vec<Result<T, IngestError>> =
-                several.par_iter().map(|&part| self.part(part, as_of).map(&work)).collect();
-            for (&part, result) in several.iter().zip(done) {
-                take(part, result?)?;
+            let done: Vec<Result<T, IngestError>> = several
+                .par_iter()
+                .with_max_len(1)
+                .map(|&number| work(Part { number, log: self, as_of }))
+                .collect();
+            for result in done {
+                take(result?)?;
             }
         }
         Ok(())
-    }
-
-    /// One part as histories.
-    ///
-    /// # Errors
-    /// Where rows on disk cannot be read.
-    pub fn part(&self, part: usize, as_of: AsOf) -> Result<Part, IngestError> {
-        let shaped = self.rows.shaped(part, &self.rules).map_err(|error| match error {
-            PartError::Io(source) => IngestError::Spill { source },
-            PartError::TwoCustomers { customer } => IngestError::TwoCustomers { customer },
-        })?;
-        let dropped = self.rules.duplicates == Duplicates::Drop;
-        let mut counts = HistoryCounts::default();
-        let histories = shaped
-            .into_iter()
-            .map(|shaped| {
-                counts.add(&shaped, dropped, as_of);
-                shaped.history
-            })
-            .collect();
-        Ok(Part { number: part, histories, counts })
     }
 
     /// All histories, sorted by customer id, for whoever keeps them in memory.
@@ -181,10 +199,10 @@ impl Log {
         let mut counts = HistoryCounts::default();
         self.each_part(
             as_of,
-            |part| part,
-            |_, part| {
-                histories.extend(part.histories);
-                counts += part.counts;
+            |part| part.histories(),
+            |(of_part, counts_of_part)| {
+                histories.extend(of_part);
+                counts += counts_of_part;
                 Ok::<_, IngestError>(())
             },
         )?;
@@ -225,6 +243,8 @@ pub(super) struct Collector<'a> {
     report: IngestReport,
     span: Option<Span>,
     newest_known: Option<Timestamp>,
+    /// Of the row that is looked at.
+    repairs: Vec<Repair>,
 }
 
 impl<'a> Collector<'a> {
@@ -238,12 +258,31 @@ impl<'a> Collector<'a> {
             report: IngestReport::default(),
             span: None,
             newest_known: None,
+            repairs: Vec::new(),
         }
     }
 
-    /// A collector of the same sort with nothing in it, which never goes to disk by itself.
-    pub(super) fn fork(&self) -> Collector<'a> {
-        Collector { rows: self.rows.fork(), report: IngestReport::default(), span: None, ..*self }
+    /// By what rows become events, and the clock.
+    pub(super) fn rules(&self) -> (&'a EventRules, Timestamp) {
+        (self.rules, self.now)
+    }
+
+    /// What makes collectors of the same sort with nothing in their accounts, which never go to disk
+    /// by themselves.
+    pub(super) fn forks(&self) -> impl Fn() -> Collector<'a> + Sync + use<'a> {
+        let rows = self.rows.forks();
+        let &Collector { rules, now, as_of, bound, .. } = self;
+        move || Collector {
+            rules,
+            now,
+            as_of,
+            bound,
+            rows: rows.fork(),
+            report: IngestReport::default(),
+            span: None,
+            newest_known: None,
+            repairs: Vec::new(),
+        }
     }
 
     /// Takes what a fork collected, as if it had come here row by row.
@@ -272,23 +311,41 @@ impl<'a> Collector<'a> {
         raw: &RawEvent<'_>,
         example: impl Fn() -> Example,
     ) -> Result<(), IngestError> {
-        match self.rules.read(raw, self.now) {
-            Ok(accepted) => {
-                let at = accepted.event.at;
-                for repair in accepted.repairs {
+        self.repairs.clear();
+        // It is looked at where it stands: moving an event costs as much as storing it.
+        match &self.rules.event(raw, self.now, &mut self.repairs) {
+            Ok(event) => {
+                let at = event.at;
+                for &repair in &self.repairs {
                     self.report.repair(repair, self.when(at), at, &example);
                 }
-                let span = self.span.get_or_insert(Span { oldest: at, newest: at });
-                *span = Span { oldest: span.oldest.min(at), newest: span.newest.max(at) };
                 let mut buffer = itoa::Buffer::new();
                 // Who has no customer was rejected.
                 let customer = customer_of(raw, &mut buffer).unwrap_or_default();
-                let added = self.rows.add(&customer, &accepted.event);
-                added.map_err(|source| IngestError::Spill { source })?;
+                self.keep(&customer, at, &Fields::of(event))
             }
-            Err(rejection) => self.reject(rejection, self.time_of(raw, rejection), example),
+            &Err(rejection) => {
+                self.reject(rejection, self.time_of(raw, rejection), example);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// Keeps a row that was accepted and of which there is nothing to tell.
+    ///
+    /// # Errors
+    /// Where rows had to go to disk and could not.
+    #[inline]
+    pub(super) fn keep(
+        &mut self,
+        customer: &str,
+        at: Timestamp,
+        fields: &Fields<'_>,
+    ) -> Result<(), IngestError> {
+        let span = self.span.get_or_insert(Span { oldest: at, newest: at });
+        *span = Span { oldest: span.oldest.min(at), newest: span.newest.max(at) };
+        let added = self.rows.add(customer, at, fields);
+        added.map_err(|source| IngestError::Spill { source })
     }
 
     /// Counts a row that cannot be taken, with its time where that can be read.
@@ -315,6 +372,11 @@ impl<'a> Collector<'a> {
         self.newest_known = self.newest_known.max(attributes.registered).max(ended);
         let added = self.rows.add_customer(customer, attributes);
         added.map_err(|source| IngestError::Spill { source })
+    }
+
+    /// Makes the rows of all forks its own, which is called when they have come back.
+    pub(super) fn settle(&mut self) {
+        self.rows.settle();
     }
 
     pub(super) fn finish(self, customers: Option<CustomersReport>) -> Log {

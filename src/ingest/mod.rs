@@ -32,6 +32,7 @@ mod parquet_cells;
 mod parquet_log;
 mod parquet_matrix;
 mod partitions;
+mod plain;
 mod report;
 mod rows;
 mod source;

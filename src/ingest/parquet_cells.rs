@@ -6,26 +6,47 @@
 
 use habitus_engine::domain::RawValue;
 use polars::prelude::{
-    ArrowDataType, DataType, PolarsDataType, PolarsResult, Series, StringChunked, StringType,
-    TimeUnit,
+    ArrowDataType, ChunkedArray, DataType, Float64Type, Int32Type, Int64Type, PolarsDataType,
+    PolarsResult, Series, StaticArray, StringChunked, StringType, TimeUnit,
 };
 
-/// Texts that lie in one piece, so that a row is found without a search.
-type Texts = <StringType as PolarsDataType>::Array;
+/// Values of one type that lie in one piece, so that a row is found without a search.
+type Piece<T> = <T as PolarsDataType>::Array;
 
 /// A column whose values are found by the index of their row.
 pub(super) enum Cells {
     /// Nulls alone.
     Nothing,
-    Texts(Texts),
-    Integers(Vec<Option<i64>>),
-    Floats(Vec<Option<f64>>),
+    Texts(Piece<StringType>),
+    Integers(Piece<Int64Type>),
+    /// Integers that the file has in 32 bits.
+    Short(Piece<Int32Type>),
+    Floats(Piece<Float64Type>),
     /// Days since 1970.
-    Dates(Vec<Option<i32>>),
+    Dates(Piece<Int32Type>),
     /// UTC milliseconds since 1970.
-    Instants(Vec<Option<i64>>),
+    Instants(Ticks),
     /// Milliseconds since 1970 on a clock whose zone the column does not tell.
-    Locals(Vec<Option<i64>>),
+    Locals(Ticks),
+}
+
+/// Times as the file counts them.
+pub(super) struct Ticks {
+    since_1970: Piece<Int64Type>,
+    unit: TimeUnit,
+}
+
+impl Ticks {
+    /// The milliseconds since 1970 in one row; `None` where it is null.
+    #[inline]
+    fn at(&self, index: usize) -> Option<i64> {
+        let ticks = self.since_1970.get(index)?;
+        Some(match self.unit {
+            TimeUnit::Nanoseconds => ticks.div_euclid(1_000_000),
+            TimeUnit::Microseconds => ticks.div_euclid(1_000),
+            TimeUnit::Milliseconds => ticks,
+        })
+    }
 }
 
 /// Whether there are cells for a type. Everything else is refused before polars sees it, which
@@ -68,65 +89,76 @@ impl Cells {
     /// Where polars cannot convert it.
     pub(super) fn of(series: &Series) -> PolarsResult<Cells> {
         Ok(match series.dtype() {
-            DataType::String => in_one_piece(series.str()?),
+            DataType::String => Cells::Texts(in_one_piece(series.str()?)),
             DataType::Categorical(..) | DataType::Enum(..) => {
-                in_one_piece(series.cast(&DataType::String)?.str()?)
+                Cells::Texts(in_one_piece(series.cast(&DataType::String)?.str()?))
             }
-            DataType::Float64 => Cells::Floats(series.f64()?.iter().collect()),
+            DataType::Float64 => Cells::Floats(in_one_piece(series.f64()?)),
             DataType::Float32 => written(series.f32()?.iter(), |number| number.to_string()),
             DataType::Decimal(_, scale) => {
                 written(series.decimal()?.physical().iter(), |units| decimal(units, *scale))
             }
-            DataType::Date => Cells::Dates(series.date()?.physical().iter().collect()),
+            DataType::Date => Cells::Dates(in_one_piece(series.date()?.physical())),
             DataType::Datetime(unit, zone) => {
-                let ticks_per_ms: i64 = match unit {
-                    TimeUnit::Nanoseconds => 1_000_000,
-                    TimeUnit::Microseconds => 1_000,
-                    TimeUnit::Milliseconds => 1,
-                };
-                let ms = |ticks: i64| ticks.div_euclid(ticks_per_ms);
-                let ticks = series.datetime()?.physical().iter();
-                let times: Vec<Option<i64>> = ticks.map(|ticks| ticks.map(ms)).collect();
-                if zone.is_some() { Cells::Instants(times) } else { Cells::Locals(times) }
+                let since_1970 = in_one_piece(series.datetime()?.physical());
+                let ticks = Ticks { since_1970, unit: *unit };
+                if zone.is_some() { Cells::Instants(ticks) } else { Cells::Locals(ticks) }
             }
+            DataType::Int64 => Cells::Integers(in_one_piece(series.i64()?)),
+            DataType::Int32 => Cells::Short(in_one_piece(series.i32()?)),
             dtype if dtype.is_integer() => integers(series)?,
             // A column in any other type was refused before it was read.
             _ => Cells::Nothing,
         })
     }
 
+    /// All values, where they are floats and none is null.
+    pub(super) fn floats(&self) -> Option<&[f64]> {
+        match self {
+            Cells::Floats(numbers) => {
+                let has_nulls = numbers.validity().is_some_and(|there| there.unset_bits() > 0);
+                (!has_nulls).then(|| numbers.values().as_slice())
+            }
+            _ => None,
+        }
+    }
+
     /// The value in one row; `None` where it is null.
+    #[inline]
     pub(super) fn at(&self, index: usize) -> Option<RawValue<'_>> {
         match self {
             Cells::Nothing => None,
             Cells::Texts(texts) => texts.get(index).map(RawValue::Text),
-            Cells::Integers(numbers) => numbers[index].map(RawValue::Integer),
-            Cells::Floats(numbers) => numbers[index].map(RawValue::Float),
-            Cells::Dates(days) => days[index].map(RawValue::Date),
-            Cells::Instants(times) => times[index].map(RawValue::Instant),
-            Cells::Locals(times) => times[index].map(RawValue::Local),
+            Cells::Integers(numbers) => numbers.get(index).map(RawValue::Integer),
+            Cells::Short(numbers) => {
+                numbers.get(index).map(|number| RawValue::Integer(i64::from(number)))
+            }
+            Cells::Floats(numbers) => numbers.get(index).map(RawValue::Float),
+            Cells::Dates(days) => days.get(index).map(RawValue::Date),
+            Cells::Instants(times) => times.at(index).map(RawValue::Instant),
+            Cells::Locals(times) => times.at(index).map(RawValue::Local),
         }
     }
 }
 
-fn in_one_piece(texts: &StringChunked) -> Cells {
-    Cells::Texts(texts.rechunk().downcast_as_array().clone())
+fn in_one_piece<T: PolarsDataType>(values: &ChunkedArray<T>) -> Piece<T> {
+    values.rechunk().downcast_as_array().clone()
 }
 
 /// Values that have to become texts.
 fn written<T>(values: impl Iterator<Item = Option<T>>, text: impl Fn(T) -> String) -> Cells {
     let texts: StringChunked = values.map(|value| value.map(&text)).collect();
-    in_one_piece(&texts)
+    Cells::Texts(in_one_piece(&texts))
 }
 
-/// Integers of any width; texts where one of the column is larger than every `i64`.
+/// Integers of any other width; texts where one of the column is larger than every `i64`.
 fn integers(series: &Series) -> PolarsResult<Cells> {
     // What does not fit becomes null, and only a column of `u64` can hold such a number.
     let fitting = series.cast(&DataType::Int64)?;
     if fitting.null_count() > series.null_count() {
         return Ok(written(series.u64()?.iter(), |number| number.to_string()));
     }
-    Ok(Cells::Integers(fitting.i64()?.iter().collect()))
+    Ok(Cells::Integers(in_one_piece(fitting.i64()?)))
 }
 
 /// A decimal from its digits and how many of them stand behind the point.

@@ -4,6 +4,7 @@
 use super::columns::Layout;
 use super::log::Collector;
 use super::parquet_cells::{Cells, is_readable};
+use super::plain::{PlainRows, Spelled};
 use super::rows::RowVisitor;
 use super::{Columns, Example, IngestError, excerpt};
 use csv::ByteRecord;
@@ -23,6 +24,10 @@ use std::sync::Arc;
 /// How many rows are decoded at once.
 pub(super) const WINDOW_ROWS: usize = 1 << 17;
 
+/// Several windows for each thread, so that none waits long for the others. What was collected of
+/// them is small; where it is rows that wait to be shown, there is one for each thread.
+const WINDOWS_PER_THREAD: usize = 4;
+
 /// Reads one file into the collector, each window by a fork of it; what the forks collected is
 /// joined in the order of the rows.
 ///
@@ -35,12 +40,15 @@ pub(super) fn read(
     collector: &mut Collector<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), IngestError> {
-    let empty = collector.fork();
+    let fork = collector.forks();
     let collect = |rows: Rows<'_>| {
-        let mut fork = empty.fork();
-        rows.read(&mut fork).map(|()| fork)
+        let mut fork = fork();
+        rows.collect(&mut fork).map(|()| fork)
     };
-    OpenLog::open(path, columns)?.each_window(progress, collect, |fork| collector.join(fork))
+    let log = OpenLog::open(path, columns)?;
+    log.each_window(WINDOWS_PER_THREAD, progress, collect, |fork| collector.join(fork))?;
+    collector.settle();
+    Ok(())
 }
 
 /// Shows the rows of one file, in their order and on this thread; windows are decoded on others.
@@ -53,7 +61,7 @@ pub(super) fn read_in_order<V: RowVisitor>(
     visitor: &mut V,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), V::Error> {
-    OpenLog::open(path, columns)?.each_window(progress, Ok, |rows| rows.read(visitor))
+    OpenLog::open(path, columns)?.each_window(1, progress, Ok, |rows| rows.read(visitor))
 }
 
 /// A file whose mapped columns have been found and are readable.
@@ -80,17 +88,19 @@ impl OpenLog {
     /// order of the rows.
     fn each_window<'t, T: Send, E: From<IngestError>>(
         &'t self,
+        per_thread: usize,
         progress: &mut dyn FnMut(u64),
         work: impl Fn(Rows<'t>) -> Result<T, IngestError> + Sync,
         mut take: impl FnMut(T) -> Result<(), E>,
     ) -> Result<(), E> {
         let table = &self.table;
-        for several in table.windows.chunks(rayon::current_num_threads()) {
+        for several in table.windows.chunks(per_thread * rayon::current_num_threads()) {
             let decoded = |window: &'t Window| {
                 let cells = table.cells(window, &self.names)?;
                 work(Rows { table, layout: &self.layout, window, cells })
             };
-            let done: Vec<Result<T, IngestError>> = several.par_iter().map(decoded).collect();
+            let done: Vec<Result<T, IngestError>> =
+                several.par_iter().with_max_len(1).map(decoded).collect();
             for result in done {
                 take(result?)?;
             }
@@ -112,11 +122,28 @@ struct Rows<'t> {
 impl Rows<'_> {
     /// Shows them in their order.
     fn read<V: RowVisitor>(&self, visitor: &mut V) -> Result<(), V::Error> {
+        (0..self.window.length).try_for_each(|index| self.show(index, visitor))
+    }
+
+    /// Hands them to a collector in their order, the plain ones as they are.
+    fn collect(&self, collector: &mut Collector<'_>) -> Result<(), IngestError> {
+        let (rules, now) = collector.rules();
+        let Some(plain) = PlainRows::of(self.layout, &self.cells, rules, now) else {
+            return self.read(collector);
+        };
+        let mut spelled = Spelled::default();
         for index in 0..self.window.length {
-            let raw = self.layout.raw_of(|place| self.cells[place].at(index));
-            visitor.visit(Ok(&raw), || self.table.example(self.window, &self.cells, index))?;
+            match plain.row(index, &mut spelled) {
+                Some((customer, at, fields)) => collector.keep(customer, at, &fields)?,
+                None => self.show(index, collector)?,
+            }
         }
         Ok(())
+    }
+
+    fn show<V: RowVisitor>(&self, index: usize, visitor: &mut V) -> Result<(), V::Error> {
+        let raw = self.layout.raw_of(|place| self.cells[place].at(index));
+        visitor.visit(Ok(&raw), || self.table.example(self.window, &self.cells, index))
     }
 }
 

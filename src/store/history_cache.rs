@@ -7,7 +7,7 @@
 
 use super::about::About;
 use crate::ingest::bytes::{put_number, put_text, take_number, take_text};
-use crate::ingest::codec::{self, Ids};
+use crate::ingest::codec;
 use habitus_engine::domain::{CustomerId, Event, EventRules, History, Timestamp, hash, sha256};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -181,7 +181,7 @@ fn packed(history: &History, about: Option<&[u8]>, sequence: u64, shaping: &Shap
     put_number(&mut bytes, about.map_or(-1, |about| about.len() as i64));
     bytes.extend_from_slice(about.unwrap_or_default());
     put_number(&mut bytes, history.events().len() as i64);
-    history.events().iter().for_each(|event| codec::put(&mut bytes, event, Ids::LeftOut));
+    history.events().iter().for_each(|event| codec::put(&mut bytes, event));
     bytes.into()
 }
 
@@ -214,7 +214,7 @@ fn unpacked(
     let n_events = usize::try_from(take_number(bytes)?).ok()?;
     let mut events: Vec<Event> = Vec::with_capacity(n_events);
     for _ in 0..n_events {
-        events.push(codec::take(bytes)?);
+        codec::take(bytes, &mut events)?;
     }
     Some(History::again(CustomerId::new(customer), events).with_attributes(about))
 }

@@ -92,15 +92,27 @@ const EXACT_IN_FLOATS: f64 = 1e15;
 /// # Errors
 /// As [`parse`].
 pub fn of_float(number: f64, digits: u8) -> Result<(i64, bool), DecimalError> {
-    let unit = 10f64.powi(i32::from(digits));
-    let units = (number * unit).round_ties_even();
-    if units.abs() < EXACT_IN_FLOATS && units / unit == number {
-        return Ok((units as i64, false));
+    if let Some(units) = exact(number, digits) {
+        return Ok((units, false));
     }
     if !number.is_finite() {
         return Err(DecimalError::NotFinite);
     }
     parse(&number.to_string(), digits)
+}
+
+/// The count of units whose decimal names a float; `None` where there is none of at most fifteen
+/// figures.
+#[inline]
+pub fn exact(number: f64, digits: u8) -> Option<i64> {
+    const TENS: [f64; 7] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+    // Beyond 2^52 floats have no halves, so that adding as much rounds to even.
+    const NO_HALVES: f64 = (3u64 << 51) as f64;
+    let unit = TENS.get(usize::from(digits)).copied();
+    let unit = unit.unwrap_or_else(|| 10f64.powi(i32::from(digits)));
+    let scaled = number * unit;
+    let units = (scaled + NO_HALVES) - NO_HALVES;
+    (scaled.abs() < EXACT_IN_FLOATS && units / unit == number).then_some(units as i64)
 }
 
 /// The product of two counts, of `10^-a_digits` and `10^-b_digits` units, as a count of

@@ -146,17 +146,23 @@ impl Event {
         self.details.as_ref()?.channel.get()
     }
 
-    /// Its lines; an event that was not merged is its own.
-    pub fn lines(&self) -> impl Iterator<Item = LineView<'_>> {
-        let lines = self.details.as_ref().map_or(&[][..], |details| &details.lines);
-        let own = lines.is_empty().then(|| LineView {
+    /// An event that was not merged, which is its own only line.
+    #[inline]
+    pub fn only_line(&self) -> Option<LineView<'_>> {
+        let is_merged = self.details.as_ref().is_some_and(|details| !details.lines.is_empty());
+        (!is_merged).then(|| LineView {
             amount: self.amount,
             quantity: self.quantity,
             discount: self.discount,
             item: self.item.get(),
             category: self.category.get(),
-        });
-        own.into_iter().chain(lines.iter().map(|line| LineView {
+        })
+    }
+
+    /// Its lines; an event that was not merged is its own.
+    pub fn lines(&self) -> impl Iterator<Item = LineView<'_>> {
+        let lines = self.details.as_ref().map_or(&[][..], |details| &details.lines);
+        self.only_line().into_iter().chain(lines.iter().map(|line| LineView {
             amount: line.amount,
             quantity: line.quantity,
             discount: line.discount,

@@ -46,6 +46,12 @@ impl From<CustomerId> for String {
     }
 }
 
+impl From<CustomerId> for Box<str> {
+    fn from(id: CustomerId) -> Box<str> {
+        id.0
+    }
+}
+
 impl fmt::Display for CustomerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -53,6 +59,7 @@ impl fmt::Display for CustomerId {
 }
 
 /// The hash of an id's text; see [`CustomerId::hash`].
+#[inline]
 pub fn hash(id: &str) -> u64 {
     let fnv = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -61,11 +68,13 @@ pub fn hash(id: &str) -> u64 {
 }
 
 /// The bucket of an id's text; see [`CustomerId::bucket`].
+#[inline]
 pub fn bucket(id: &str) -> u8 {
     (hash(id) >> 56) as u8
 }
 
 /// Mixes every bit into every other (Appleby's fmix64).
+#[inline]
 pub(super) fn finish(mut word: u64) -> u64 {
     word ^= word >> 33;
     word = word.wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -110,6 +119,11 @@ impl History {
     /// Whose history it is.
     pub fn customer(&self) -> &CustomerId {
         &self.customer
+    }
+
+    /// The id alone.
+    pub fn into_customer(self) -> CustomerId {
+        self.customer
     }
 
     /// What a customers file says of the customer; `None` without one.

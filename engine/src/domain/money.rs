@@ -27,6 +27,13 @@ impl Currency {
         decimal::parse(text, self.digits).map(|(units, rounded)| (Money(units), rounded))
     }
 
+    /// The amount that a float names without being rounded; `None` of any other float, which has to
+    /// be looked at.
+    #[inline]
+    pub fn exact(&self, number: f64) -> Option<Money> {
+        decimal::exact(number, self.digits).map(Money)
+    }
+
     /// How many minor units one major unit has.
     pub fn minor_per_major(&self) -> f64 {
         10f64.powi(i32::from(self.digits))

@@ -155,6 +155,7 @@ impl Zone {
     }
 
     /// The calendar day on which an instant falls here.
+    #[inline]
     pub fn day_of(&self, at: Timestamp) -> Day {
         let offset_ms = if self.is_utc { 0 } else { self.offset_ms(at) };
         let days = at.0.saturating_add(offset_ms).div_euclid(MS_PER_DAY);
@@ -243,6 +244,7 @@ impl Zone {
     }
 
     /// The instant `ms` milliseconds after 1970 began; `None` beyond the calendar.
+    #[inline]
     pub fn of_instant(&self, ms: i64) -> Option<ParsedTime> {
         // Most instants are of our days, which need no calendar.
         if (0..OUR_DAYS_END_MS).contains(&ms) {
@@ -253,6 +255,7 @@ impl Zone {
 
     /// The instant at which the clocks here show `ms` milliseconds since 1970; `None` beyond the
     /// calendar.
+    #[inline]
     pub fn of_local(&self, ms: i64) -> Option<ParsedTime> {
         if self.is_utc {
             return self.of_instant(ms);

@@ -33,6 +33,12 @@ impl Selection {
         self.kinds & bit != 0
     }
 
+    /// Whether all of an event of such a kind passes.
+    #[inline]
+    pub fn has_all(&self) -> bool {
+        self.filter.is_none()
+    }
+
     /// `None` where an event of such a kind does not pass; otherwise the value, in smallest units,
     /// that what passes of it carries.
     #[inline]

@@ -22,6 +22,15 @@ struct Entry<'e> {
     count: u32,
 }
 
+impl Entry<'_> {
+    /// Whether it is of this text, whose tag is the same.
+    #[inline]
+    fn is_of(&self, text: &str) -> bool {
+        // The tag of a short text holds all its bytes.
+        self.text.len() == text.len() && (text.len() < 8 || self.text == text)
+    }
+}
+
 impl<'e> Texts<'e> {
     /// Nothing yet, with room for so many different texts.
     pub fn with_room(n_texts: usize) -> Texts<'e> {
@@ -36,7 +45,7 @@ impl<'e> Texts<'e> {
             return;
         }
         let tag = tag(text);
-        let known = self.few.iter_mut().find(|entry| entry.tag == tag && entry.text == text);
+        let known = self.few.iter_mut().find(|entry| entry.tag == tag && entry.is_of(text));
         if let Some(entry) = known {
             entry.count += 1;
         } else if self.few.len() < FEW {

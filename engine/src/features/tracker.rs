@@ -5,7 +5,7 @@ use super::calendar::{Months, Rolling, Streaks};
 use super::selection::Selection;
 use super::texts::Texts;
 use super::{Aggregate, Feature, Measure};
-use crate::domain::{Day, Event};
+use crate::domain::{Day, Event, LineView};
 
 /// What has to be followed to read a feature; features with the same needs share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,10 +132,14 @@ fn add_texts<'e>(texts: &mut Texts<'e>, selection: &Selection, of: Measure, even
         }
         return;
     }
-    selection.lines(event).for_each(|line| {
+    let mut add = |line: LineView<'e>| {
         let text = if of == Measure::Item { line.item } else { line.category };
         if let Some(text) = text {
             texts.add(text);
         }
-    });
+    };
+    match event.only_line() {
+        Some(line) if selection.has_all() => add(line),
+        _ => selection.lines(event).for_each(add),
+    }
 }

@@ -14,7 +14,6 @@ use crate::report::Table;
 use habitus_engine::domain::AsOf;
 use habitus_engine::scoring::Scorer;
 use job::Job;
-use rayon::prelude::*;
 use row::Row;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -79,9 +78,14 @@ impl Score {
             as_of,
             || job.runs(),
             |part| {
-                // Customers who only come later would tell of events after the as-of.
-                let known = part.histories.par_iter().filter(|history| history.is_known_at(as_of));
-                known.map(|history| Row::of(&scorer.predict(history, as_of)).into_run()).collect()
+                let mut rows = Vec::new();
+                let counts = part.each(|history| {
+                    // Customers who only come later would tell of events after the as-of.
+                    if history.is_known_at(as_of) {
+                        rows.push(Row::of(&scorer.predict(&history, as_of)).into_run());
+                    }
+                })?;
+                Ok((rows, counts))
             },
             "scoring",
             global,

@@ -2,20 +2,26 @@
 //! time becomes histories. Under the bound they wait in memory, beyond it on disk.
 
 mod people;
+mod pile;
+mod rows;
+mod spill;
 
-use super::bytes::{put_text, skip_text, take_text};
-use super::codec::{self, Ids};
-use habitus_engine::domain::{Attributes, CustomerId, Event, EventRules, Shaped, bucket};
+pub use spill::Spill;
+
+use self::pile::{Pile, next_record};
+use self::rows::Grouping;
+use crate::ingest::codec::Fields;
+use habitus_engine::domain::{Attributes, CustomerId, EventRules, Shaped, Timestamp};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Read, Write};
-use std::ops::Range;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One part per bucket of [`CustomerId::bucket`].
 pub const N_PARTS: usize = 256;
+
+/// What files of rows are called.
+const ROWS: &str = "rows";
 
 /// What a row takes when it is part of a history, besides its texts.
 const BYTES_PER_EVENT: u64 = 160;
@@ -24,6 +30,8 @@ const BYTES_PER_EVENT: u64 = 160;
 #[derive(Debug)]
 pub struct Partitions {
     rows: Pile,
+    /// Rows that came through forks, for the next forks to go on with.
+    forked: Arc<Mutex<Vec<Pile>>>,
     customers: Pile,
     /// The names of the customers' attributes.
     names: Arc<[String]>,
@@ -31,185 +39,47 @@ pub struct Partitions {
     bound: usize,
     spill: Spill,
     spilled: bool,
+    /// Those that nobody uses at the moment, at most one for each thread.
+    groupings: Mutex<Vec<Grouping>>,
 }
 
-/// Records of one sort, part by part.
-#[derive(Debug)]
-struct Pile {
-    /// What its files are called.
-    name: &'static str,
-    waiting: Vec<Vec<u8>>,
-    counts: Vec<u64>,
-    n_waiting: usize,
+/// Makes partitions that go back to where they are from ([`Partitions::join`]), and never to disk by
+/// themselves.
+#[derive(Debug, Clone)]
+pub struct Forks {
+    names: Arc<[String]>,
+    forked: Arc<Mutex<Vec<Pile>>>,
 }
 
-impl Pile {
-    fn new(name: &'static str) -> Pile {
-        Pile { name, waiting: vec![Vec::new(); N_PARTS], counts: vec![0; N_PARTS], n_waiting: 0 }
-    }
-
-    fn add(&mut self, customer: &str, put: impl FnOnce(&mut Vec<u8>)) {
-        let part = usize::from(bucket(customer));
-        let before = self.waiting[part].len();
-        put(&mut self.waiting[part]);
-        self.n_waiting += self.waiting[part].len() - before;
-        self.counts[part] += 1;
-    }
-
-    fn join(&mut self, other: Pile) {
-        for ((ours, count), (theirs, more)) in self
-            .waiting
-            .iter_mut()
-            .zip(&mut self.counts)
-            .zip(other.waiting.into_iter().zip(other.counts))
-        {
-            ours.extend_from_slice(&theirs);
-            *count += more;
+impl Forks {
+    /// One that goes on with the rows of another that went back, so that there are few of them.
+    pub fn fork(&self) -> Partitions {
+        let spill = Spill::Temporary(None, None);
+        let mut fork = Partitions::new(usize::MAX, spill, Arc::clone(&self.names));
+        if let Some(rows) = locked(&self.forked).pop() {
+            fork.rows = rows;
         }
-        self.n_waiting += other.n_waiting;
-    }
-
-    fn flush(&mut self, directory: &Path) -> io::Result<()> {
-        for (part, waiting) in self.waiting.iter_mut().enumerate() {
-            if !waiting.is_empty() {
-                let path = directory.join(format!("{}-{part:03}", self.name));
-                OpenOptions::new().create(true).append(true).open(path)?.write_all(waiting)?;
-                waiting.clear();
-            }
-        }
-        self.n_waiting = 0;
-        Ok(())
-    }
-
-    fn sync(&self, directory: &Path) -> io::Result<()> {
-        for part in (0..N_PARTS).filter(|&part| self.counts[part] > 0) {
-            let path = directory.join(format!("{}-{part:03}", self.name));
-            if path.exists() {
-                File::open(path)?.sync_all()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What is on disk of a part.
-    fn stored(&self, part: usize, directory: Option<&Path>) -> io::Result<Vec<u8>> {
-        let mut stored = Vec::new();
-        let path = directory.map(|path| path.join(format!("{}-{part:03}", self.name)));
-        if let Some(path) = path.filter(|path| path.exists()) {
-            File::open(path)?.read_to_end(&mut stored)?;
-        }
-        Ok(stored)
-    }
-
-    /// Refuses a part that did not come back whole.
-    fn check(&self, part: usize, n: usize) -> io::Result<()> {
-        if n as u64 == self.counts[part] {
-            return Ok(());
-        }
-        let reason = format!("{n} {} of {} came back from disk", self.name, self.counts[part]);
-        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+        fork
     }
 }
 
-/// Where rows go that memory must not hold.
-#[derive(Debug)]
-pub enum Spill {
-    /// A directory that is made when it is needed and removed afterwards, in this one.
-    Temporary(Option<Private>, Option<PathBuf>),
-    /// A directory that somebody else looks after.
-    Kept(PathBuf),
-}
-
-/// A directory that nobody else may look into and that is gone when it is dropped.
-#[derive(Debug)]
-pub struct Private {
-    directory: tempfile::TempDir,
-    /// Held for as long as the process lives, so that others know.
-    _lock: File,
-}
-
-impl Private {
-    const PREFIX: &str = ".habitus-rows-";
-
-    /// Makes one in `parent`, and removes those that killed processes left there.
-    fn make(parent: &Path) -> io::Result<Private> {
-        for entry in parent.read_dir().into_iter().flatten().flatten() {
-            let is_ours = entry.file_name().to_string_lossy().starts_with(Private::PREFIX);
-            let lock = || File::open(entry.path().join("lock"));
-            if is_ours && lock().is_ok_and(|lock| lock.try_lock().is_ok()) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(Private::PREFIX);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o700));
-        }
-        loop {
-            let directory = builder.tempdir_in(parent)?;
-            let path = directory.path().join("lock");
-            let lock = File::create(&path)?;
-            lock.lock()?;
-            // Before it was locked, another that cleans up may have taken it for one that was left.
-            if path.exists() {
-                return Ok(Private { directory, _lock: lock });
-            }
-        }
-    }
-}
-
-impl Drop for Private {
-    /// The lock goes last, with the directory: a process that is killed in between leaves what the
-    /// next one recognises.
-    fn drop(&mut self) {
-        for entry in self.directory.path().read_dir().into_iter().flatten().flatten() {
-            if entry.file_name() != "lock" {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-}
-
-impl Spill {
-    fn directory(&mut self) -> io::Result<PathBuf> {
-        match self {
-            Spill::Kept(path) => {
-                fs::create_dir_all(&*path)?;
-                Ok(path.clone())
-            }
-            Spill::Temporary(made, parent) => {
-                let directory = match made.take() {
-                    Some(made) => made,
-                    None => {
-                        let system = tempfile::env::temp_dir();
-                        Private::make(parent.as_deref().unwrap_or(&system))?
-                    }
-                };
-                Ok(made.insert(directory).directory.path().to_owned())
-            }
-        }
-    }
-
-    fn existing(&self) -> Option<&Path> {
-        match self {
-            Spill::Kept(path) => Some(path),
-            Spill::Temporary(made, _) => made.as_ref().map(|made| made.directory.path()),
-        }
-    }
+/// What is locked is whole between any two steps.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Partitions {
     /// Nothing yet. More than `bound` bytes do not wait in memory.
     pub fn new(bound: usize, spill: Spill, names: Arc<[String]>) -> Partitions {
         Partitions {
-            rows: Pile::new("rows"),
+            rows: Pile::new(ROWS),
+            forked: Arc::default(),
             customers: Pile::new("customers"),
             names,
             bound,
             spill,
             spilled: false,
+            groupings: Mutex::default(),
         }
     }
 
@@ -222,17 +92,18 @@ impl Partitions {
         partitions
     }
 
-    /// An empty one for the same customers, which never goes to disk by itself.
-    pub fn fork(&self) -> Partitions {
-        Partitions::new(usize::MAX, Spill::Temporary(None, None), Arc::clone(&self.names))
+    /// What makes others of the same log, for other threads.
+    pub fn forks(&self) -> Forks {
+        Forks { names: Arc::clone(&self.names), forked: Arc::clone(&self.forked) }
     }
 
     /// Takes one row of one customer.
     ///
     /// # Errors
     /// Where rows had to go to disk and could not.
-    pub fn add(&mut self, customer: &str, event: &Event) -> io::Result<()> {
-        self.rows.add(customer, |bytes| put(bytes, customer, event));
+    #[inline]
+    pub fn add(&mut self, customer: &str, at: Timestamp, fields: &Fields<'_>) -> io::Result<()> {
+        self.rows.add(customer, |bytes| rows::put(bytes, customer, at, fields));
         self.keep_bound()
     }
 
@@ -245,19 +116,34 @@ impl Partitions {
         self.keep_bound()
     }
 
-    /// Takes the rows of another, none of which may be on disk.
+    /// Takes back a fork.
     ///
     /// # Errors
     /// Where rows had to go to disk and could not.
-    pub fn join(&mut self, other: Partitions) -> io::Result<()> {
-        self.rows.join(other.rows);
-        self.customers.join(other.customers);
-        self.keep_bound()
+    pub fn join(&mut self, fork: Partitions) -> io::Result<()> {
+        self.customers.join(fork.customers);
+        let mut forked = locked(&self.forked);
+        forked.push(fork.rows);
+        let n_forked: usize = forked.iter().map(Pile::n_waiting).sum();
+        drop(forked);
+        if self.n_waiting() + n_forked > self.bound {
+            self.settle();
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn keep_bound(&mut self) -> io::Result<()> {
-        let n_waiting = self.rows.n_waiting + self.customers.n_waiting;
-        if n_waiting > self.bound { self.flush() } else { Ok(()) }
+        if self.n_waiting() > self.bound { self.flush() } else { Ok(()) }
+    }
+
+    fn n_waiting(&self) -> usize {
+        self.rows.n_waiting() + self.customers.n_waiting()
+    }
+
+    /// Makes the rows of forks its own, which is called when all have come.
+    pub fn settle(&mut self) {
+        locked(&self.forked).drain(..).for_each(|forked| self.rows.join(forked));
     }
 
     /// Puts all that waits on disk.
@@ -292,8 +178,8 @@ impl Partitions {
         (0..N_PARTS).filter(|&part| self.has(part)).all(|part| {
             let rows = self
                 .rows
-                .stored(part, directory)
-                .is_ok_and(|stored| self.rows.check(part, n_whole(&stored)).is_ok());
+                .on_disk(part, directory)
+                .is_ok_and(|stored| self.rows.check(part, rows::n_whole(&stored)).is_ok());
             rows && self.people(part, directory).is_ok()
         })
     }
@@ -331,37 +217,40 @@ impl Partitions {
         usize::try_from(at_once).unwrap_or(usize::MAX).max(1)
     }
 
-    /// The histories of one part, sorted by customer id.
+    /// Makes the histories of one part one after the other, in the order of their customers' ids, and
+    /// shows each.
     ///
     /// # Errors
     /// [`PartError`].
-    pub fn shaped(&self, part: usize, rules: &EventRules) -> Result<Vec<Shaped>, PartError> {
+    pub fn each_shaped(
+        &self,
+        part: usize,
+        rules: &EventRules,
+        mut see: impl FnMut(Shaped),
+    ) -> Result<(), PartError> {
         let directory = self.spill.existing().filter(|_| self.spilled);
-        let stored = self.rows.stored(part, directory)?;
-        let places = places(&[&stored, &self.rows.waiting[part]]);
-        self.rows.check(part, places.rows.len())?;
+        let stored = self.rows.on_disk(part, directory)?;
+        let pieces: Vec<&[u8]> =
+            std::iter::once(stored.as_slice()).chain(self.rows.in_memory(part)).collect();
+        let mut grouping = locked(&self.groupings).pop().unwrap_or_default();
+        let mut customers = grouping.of(&pieces).ok_or_else(damaged)?;
+        self.rows.check(part, grouping.n_rows())?;
         let mut people = self.people(part, directory)?;
-        let shape = |(customer, range): &(&str, Range<usize>)| {
-            let mut events = Vec::with_capacity(range.len());
-            for place in &places.rows[range.clone()] {
-                events.push(take(&mut &*place.bytes)?);
-            }
-            let shaped = rules.shape(CustomerId::new(customer), events);
-            let attributes = people.remove(*customer);
-            Some(Shaped { history: shaped.history.with_attributes(attributes), ..shaped })
-        };
-        let shaped: Option<Vec<Shaped>> = places.customers.iter().map(shape).collect();
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a row on disk is damaged");
-        let mut shaped = shaped.ok_or_else(damaged)?;
-        if !people.is_empty() {
-            // Who did nothing yet is known all the same.
-            shaped.extend(people.into_iter().map(|(customer, attributes)| {
-                let shaped = rules.shape(CustomerId::new(&customer), Vec::new());
-                Shaped { history: shaped.history.with_attributes(Some(attributes)), ..shaped }
-            }));
-            shaped.sort_unstable_by(|a, b| a.history.customer().cmp(b.history.customer()));
+        // Who did nothing yet is known all the same.
+        let is_silent = |id: &str| customers.binary_search_by_key(&id, |(id, _)| id).is_err();
+        let silent: Vec<Box<str>> = people.keys().filter(|id| is_silent(id)).cloned().collect();
+        if !silent.is_empty() {
+            customers.extend(silent.iter().map(|id| (&**id, 0..0)));
+            customers.sort_unstable_by_key(|(id, _)| *id);
         }
-        Ok(shaped)
+        for (customer, range) in customers {
+            let events = grouping.events(range).ok_or_else(damaged)?;
+            let shaped = rules.shape(CustomerId::new(customer), events);
+            let attributes = people.remove(customer);
+            see(Shaped { history: shaped.history.with_attributes(attributes), ..shaped });
+        }
+        locked(&self.groupings).push(grouping);
+        Ok(())
     }
 
     /// What the customers file says of the customers of one part.
@@ -370,12 +259,14 @@ impl Partitions {
         part: usize,
         directory: Option<&Path>,
     ) -> Result<HashMap<Box<str>, Attributes>, PartError> {
-        let stored = self.customers.stored(part, directory)?;
+        let stored = self.customers.on_disk(part, directory)?;
         let mut people: HashMap<Box<str>, Attributes> = HashMap::new();
         let mut n = 0;
-        for bytes in [stored.as_slice(), &self.customers.waiting[part]] {
-            let mut rest = bytes;
-            while let Some((customer, attributes)) = people::take(&mut rest, &self.names) {
+        for mut records in std::iter::once(stored.as_slice()).chain(self.customers.in_memory(part))
+        {
+            while let Some(mut record) = next_record(&mut records) {
+                let known = people::take(&mut record, &self.names).filter(|_| record.is_empty());
+                let (customer, attributes) = known.ok_or_else(damaged)?;
                 n += 1;
                 match people.get(customer) {
                     None => drop(people.insert(customer.into(), attributes)),
@@ -407,114 +298,6 @@ pub enum PartError {
     TwoCustomers { customer: String },
 }
 
-/// Appends a row: whose it is, and the event.
-fn put(bytes: &mut Vec<u8>, customer: &str, event: &Event) {
-    put_text(bytes, customer);
-    codec::put(bytes, event, Ids::Kept);
-}
-
-/// Takes the event of a row from the front. Whose it is [`pass`] has told.
-fn take(bytes: &mut &[u8]) -> Option<Event> {
-    skip_text(bytes)?;
-    codec::take(bytes)
-}
-
-/// Passes over a row at the front: whose it is and when it was.
-fn pass<'b>(bytes: &mut &'b [u8]) -> Option<(&'b str, i64)> {
-    let customer = take_text(bytes)?;
-    codec::pass(bytes).map(|at| (customer, at))
-}
-
-/// How many rows there are, if all of them can be read; none otherwise.
-fn n_whole(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    let n = std::iter::from_fn(|| take(&mut rest)).count();
-    if rest.is_empty() { n } else { 0 }
-}
-
-/// Where a row begins, and when it was.
-#[derive(Debug, Clone, Copy)]
-struct Place<'b> {
-    at: i64,
-    bytes: &'b [u8],
-}
-
-/// Rows in the order in which they become histories.
-struct Places<'b> {
-    /// Sorted by id, each with where their rows stand.
-    customers: Vec<(&'b str, Range<usize>)>,
-    /// Those of a customer by time.
-    rows: Vec<Place<'b>>,
-}
-
-/// Sorts rows by customer and time. They are only passed over, so that none has to be moved once it
-/// is an event; and they are counted before they are placed, so that no list has to grow.
-fn places<'b>(pieces: &[&'b [u8]]) -> Places<'b> {
-    let mut known: HashMap<&str, usize, SameHash> = HashMap::default();
-    let mut customers: Vec<(&str, usize)> = Vec::new();
-    let mut of_row: Vec<usize> = Vec::new();
-    let mut rows: Vec<Place<'_>> = Vec::new();
-    for piece in pieces {
-        let mut rest = *piece;
-        let mut bytes = rest;
-        while let Some((customer, at)) = pass(&mut rest) {
-            let index = *known.entry(customer).or_insert_with(|| {
-                customers.push((customer, 0));
-                customers.len() - 1
-            });
-            customers[index].1 += 1;
-            of_row.push(index);
-            rows.push(Place { at, bytes });
-            bytes = rest;
-        }
-    }
-    let mut next: Vec<usize> = Vec::with_capacity(customers.len());
-    let mut ranges: Vec<(&str, Range<usize>)> = Vec::with_capacity(customers.len());
-    let mut end = 0;
-    for (customer, count) in customers {
-        next.push(end);
-        ranges.push((customer, end..end + count));
-        end += count;
-    }
-    let mut placed = rows.clone();
-    for (row, index) in rows.into_iter().zip(of_row) {
-        placed[next[index]] = row;
-        next[index] += 1;
-    }
-    for (_, range) in &ranges {
-        placed[range.clone()].sort_unstable_by_key(|place| place.at);
-    }
-    ranges.sort_unstable_by_key(|(customer, _)| *customer);
-    Places { customers: ranges, rows: placed }
-}
-
-/// Ids are spread by the hash that chose their part, which costs less than one against attackers:
-/// the part bounds what they could do.
-#[derive(Debug, Clone, Copy, Default)]
-struct SameHash;
-
-impl BuildHasher for SameHash {
-    type Hasher = IdHasher;
-
-    fn build_hasher(&self) -> IdHasher {
-        IdHasher(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-/// FNV-1a, eight bytes at a time.
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            let mixed = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.0 = mixed ^ (mixed >> 29);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a row on disk is damaged")
 }
