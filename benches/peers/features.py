@@ -81,7 +81,7 @@ def polars(path, out):
 def command(name, path, out):
     if name == "habitus":
         return [HABITUS, "features", "--quiet", "--config", os.path.join(HERE, "thirteen.toml"),
-                "--events", path, "--as-of", AS_OF, "--out", out, "--memory-mb", "500"]
+                "--events", path, "--as-of", AS_OF, "--out", out, "--memory-mb", "1000"]
     return [sys.executable, __file__, "--run", name, path, out]
 
 

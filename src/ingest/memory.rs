@@ -14,7 +14,7 @@ pub struct Memory {
 impl Memory {
     /// Bytes of encoded rows that may wait in memory.
     pub(super) fn waiting_rows(&self) -> usize {
-        usize::try_from(self.limit / 2).unwrap_or(usize::MAX)
+        usize::try_from(self.limit / 4).unwrap_or(usize::MAX)
     }
 
     /// Bytes that histories may take at once.

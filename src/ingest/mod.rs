@@ -139,7 +139,7 @@ fn each_source(
 #[cfg(test)]
 mod tests {
     use super::fixture::{as_of, counts, gzip, histories, log, log_in, parquet, validation, zstd};
-    use super::{Log, Source};
+    use super::{IngestError, Log, Source};
     use habitus_engine::domain::{Rejection, Repair, fingerprint};
     use polars::prelude::{NamedFrom, Series};
     use std::fs;
@@ -213,6 +213,29 @@ mod tests {
             let first = if name.contains("csv") { 1 } else { 0 };
             assert_eq!(lines(&read), [3, 4, 2].map(|line| line + first), "{name}");
             assert_eq!(Some(told), Source::Path(path(name)).size(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_number_of_rows_invents_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.parquet");
+        let series = vec![
+            Series::new("id".into(), (0..1_000i64).collect::<Vec<_>>()),
+            Series::new("date".into(), vec!["1997-01-01"; 1_000]),
+            Series::new("amount".into(), vec![5.0; 1_000]),
+        ];
+        parquet(&path, series, None);
+        let mut bytes = fs::read(&path).unwrap();
+        // Thrift's 1,000 stands last as the number of rows of the only group, and becomes 1,016.
+        let place = bytes.windows(2).rposition(|two| two == [0xd0, 0x0f]).unwrap();
+        bytes[place] = 0xf0;
+        fs::write(&path, bytes).unwrap();
+        match log_in(&path, &mut |_| ()) {
+            Err(IngestError::Parquet { source, .. }) => {
+                assert!(source.to_string().contains("fewer rows"), "{source}");
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

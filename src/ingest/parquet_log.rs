@@ -235,13 +235,7 @@ impl Table {
         window: &Window,
         names: &[String],
     ) -> Result<Vec<Float64Chunked>, IngestError> {
-        let columns = window.numbers(&self.input, names).map_err(broken(&self.file))?;
-        // A damaged file may hold fewer rows than it says.
-        if columns.iter().any(|column| column.len() != window.length) {
-            let source = io::Error::other("a column has fewer rows than its row group");
-            return Err(IngestError::Parquet { file: self.file.clone(), source });
-        }
-        Ok(columns)
+        window.numbers(&self.input, names).map_err(broken(&self.file))
     }
 
     /// One row of a window, to be shown.
@@ -342,7 +336,13 @@ impl Window {
             .with_columns(Some(names.to_vec()))
             .with_slice(Some((self.start, self.length)));
         reader.set_metadata(Arc::clone(&self.metadata));
-        reader.finish()
+        let frame = reader.finish()?;
+        // A damaged file may hold fewer rows than it says.
+        if frame.columns().iter().any(|column| column.len() != self.length) {
+            let reason = "a column has fewer rows than its row group";
+            return Err(PolarsError::ComputeError(reason.into()));
+        }
+        Ok(frame)
     }
 }
 

@@ -174,8 +174,8 @@ impl Hash for Id<'_> {
     }
 }
 
-/// Ids are spread by no more than the hash that chose their part, which costs less than one against
-/// attackers: the part bounds what they could do.
+/// Ids are spread by a hash that costs less than one against attackers. Whoever chooses ids so that
+/// they meet makes a part slow, and nothing else.
 #[derive(Debug, Clone, Copy, Default)]
 struct SameHash;
 
@@ -187,7 +187,7 @@ impl BuildHasher for SameHash {
     }
 }
 
-/// FNV-1a, eight bytes at a time.
+/// A product and a shift for every eight bytes.
 struct IdHasher(u64);
 
 impl IdHasher {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The least bound, of which rows may take half before they go to disk.
+/// The least bound, of which rows may take a quarter before they go to disk.
 const BOUND: [&str; 2] = ["--memory-mb", "50"];
 
 /// The small shop's log in the order of its days, with texts so long that the rows are beyond the
@@ -24,10 +24,10 @@ impl Large {
         let large = Large { input, output };
         let mut lines = order_lines();
         lines.sort_by(|a, b| a.split(',').nth(1).cmp(&b.split(',').nth(1)));
-        let text = "abcdefghi ".repeat(1_000);
+        let text = "abcdefghi ".repeat(500);
         let rows: String =
             (0..).zip(&lines).map(|(row, line)| format!("{line},{}{text}\n", row % 50)).collect();
-        assert!(rows.len() > 26_000_000, "beyond half of the bound");
+        assert!(rows.len() > 13_000_000, "beyond a quarter of the bound");
         fs::write(large.log(), format!("who,when,paid,what\n{rows}")).unwrap();
         let config = CONFIG.replace("[model]", "item = 'what'\n[model]");
         fs::write(large.config(), config).unwrap();
