@@ -110,12 +110,12 @@ impl Features {
     }
 }
 
-/// A row per customer who is known by the as-of and did not opt out: its features end to end.
+/// A row per customer who has one at the as-of: its features end to end.
 fn rows_of(plan: &Plan, part: &Part<'_>, as_of: AsOf) -> Result<RowsOfPart, IngestError> {
     let mut rows = Vec::new();
     let mut values = vec![0.0; plan.names().len()];
     let counts = part.each(|history| {
-        if history.is_known_at(as_of) && !history.opted_out() {
+        if Plan::has_row(&history, as_of) {
             plan.evaluate(&history, as_of, &mut values);
             let mut bytes = Vec::with_capacity(8 * values.len());
             values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));

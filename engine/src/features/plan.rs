@@ -92,10 +92,14 @@ impl Plan {
         }
     }
 
-    /// The rows of all customers who are known at `as_of` and did not opt out, in the order of `histories`.
+    /// Whether a customer has a row: who is known at `as_of` and did not opt out.
+    pub fn has_row(history: &History, as_of: AsOf) -> bool {
+        history.is_known_at(as_of) && !history.opted_out()
+    }
+
+    /// The rows of all customers who have one, in the order of `histories`.
     pub fn table(&self, histories: &[History], as_of: AsOf) -> FeatureTable {
-        let seen =
-            |&index: &usize| histories[index].is_known_at(as_of) && !histories[index].opted_out();
+        let seen = |&index: &usize| Plan::has_row(&histories[index], as_of);
         self.rows(histories, (0..histories.len()).filter(seen).collect(), as_of)
     }
 

@@ -8,8 +8,9 @@ mod spill;
 
 pub use spill::Spill;
 
-use self::pile::{Pile, next_record};
+use self::pile::Pile;
 use self::rows::Grouping;
+use crate::ingest::bytes::take_bytes;
 use crate::ingest::codec::Fields;
 use habitus_engine::domain::{Attributes, CustomerId, EventRules, Shaped, Timestamp};
 use std::collections::HashMap;
@@ -19,9 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One part per bucket of [`CustomerId::bucket`].
 pub const N_PARTS: usize = 256;
-
-/// What files of rows are called.
-const ROWS: &str = "rows";
 
 /// What a row takes when it is part of a history, besides its texts.
 const BYTES_PER_EVENT: u64 = 160;
@@ -72,7 +70,7 @@ impl Partitions {
     /// Nothing yet. More than `bound` bytes do not wait in memory.
     pub fn new(bound: usize, spill: Spill, names: Arc<[String]>) -> Partitions {
         Partitions {
-            rows: Pile::new(ROWS),
+            rows: Pile::new("rows"),
             forked: Arc::default(),
             customers: Pile::new("customers"),
             names,
@@ -264,7 +262,7 @@ impl Partitions {
         let mut n = 0;
         for mut records in std::iter::once(stored.as_slice()).chain(self.customers.in_memory(part))
         {
-            while let Some(mut record) = next_record(&mut records) {
+            while let Some(mut record) = take_bytes(&mut records) {
                 let known = people::take(&mut record, &self.names).filter(|_| record.is_empty());
                 let (customer, attributes) = known.ok_or_else(damaged)?;
                 n += 1;

@@ -1,7 +1,8 @@
 //! Records that wait for their part's turn, in memory and, where that must not hold them, on disk.
+//! [`take_bytes`](crate::ingest::bytes::take_bytes) takes one from the front of others.
 
 use super::N_PARTS;
-use crate::ingest::bytes::{put_number, take_number};
+use crate::ingest::bytes::put_number;
 use habitus_engine::domain::bucket;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -162,17 +163,10 @@ impl Pile {
     }
 }
 
-/// Takes the next record from the front; `None` at the end, or where it ends too soon.
-pub(super) fn next_record<'b>(records: &mut &'b [u8]) -> Option<&'b [u8]> {
-    let length = usize::try_from(take_number(records)?).ok()?;
-    let (record, rest) = records.split_at_checked(length)?;
-    *records = rest;
-    Some(record)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::bytes::take_bytes;
 
     /// The records of all parts, each part's sorted.
     fn records(pile: &Pile, directory: Option<&Path>) -> Vec<Vec<u8>> {
@@ -181,7 +175,7 @@ mod tests {
             let stored = pile.on_disk(part, directory).unwrap();
             let before = all.len();
             for mut rest in std::iter::once(stored.as_slice()).chain(pile.in_memory(part)) {
-                while let Some(record) = next_record(&mut rest) {
+                while let Some(record) = take_bytes(&mut rest) {
                     assert_eq!(
                         usize::from(bucket(std::str::from_utf8(&record[..4]).unwrap())),
                         part
@@ -234,7 +228,7 @@ mod tests {
         let part = usize::from(bucket("0009"));
         let bytes = pile.parts[part].newest.clone();
         for end in 0..bytes.len() {
-            assert_eq!(next_record(&mut &bytes[..end]), None, "{end}");
+            assert_eq!(take_bytes(&mut &bytes[..end]), None, "{end}");
         }
     }
 }

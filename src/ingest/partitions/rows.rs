@@ -1,7 +1,6 @@
 //! A row as a record: whose it is, when it was, and the rest of the event; and the rows of a part
 //! customer by customer.
 
-use super::pile::next_record;
 use crate::ingest::bytes::{put_text, take_bytes};
 use crate::ingest::codec::{self, Fields};
 use habitus_engine::domain::{Event, Timestamp};
@@ -33,7 +32,7 @@ fn customer_of<'b>(record: &mut &'b [u8]) -> Option<&'b [u8]> {
 /// How many records there are, if all of them are rows; none otherwise.
 pub(super) fn n_whole(mut records: &[u8]) -> usize {
     let mut n = 0;
-    while let Some(mut record) = next_record(&mut records) {
+    while let Some(mut record) = take_bytes(&mut records) {
         let customer = customer_of(&mut record).and_then(|id| std::str::from_utf8(id).ok());
         if customer.and(put_event(record, &mut Vec::new())).is_none() {
             return 0;
@@ -71,7 +70,7 @@ impl Grouping {
         self.of_row.clear();
         // They are measured before they are placed, so that none is moved twice.
         for &(mut records) in pieces {
-            while let Some(mut record) = next_record(&mut records) {
+            while let Some(mut record) = take_bytes(&mut records) {
                 let customer = customer_of(&mut record)?;
                 let index = match known.get(&Id(customer)) {
                     Some(&index) => index,
@@ -96,7 +95,7 @@ impl Grouping {
         self.rows.resize(n_bytes, 0);
         let mut of_row = self.of_row.iter();
         for &(mut records) in pieces {
-            while let Some(mut record) = next_record(&mut records) {
+            while let Some(mut record) = take_bytes(&mut records) {
                 customer_of(&mut record)?;
                 let end = &mut customers[*of_row.next()? as usize].1.end;
                 let length = u32::try_from(record.len()).ok()?.to_le_bytes();
