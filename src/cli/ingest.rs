@@ -96,6 +96,8 @@ impl Ingest {
             done += source.size().unwrap_or(0);
         }
         drop(progress);
+        // Whoever opens it next would have to read what waits.
+        store.settle()?;
         let after = store.snapshot();
         global.format.print(
             || {

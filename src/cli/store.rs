@@ -156,6 +156,7 @@ fn table(stats: &Stats) -> String {
     for (name, value) in [
         ("customers", stats.customers.to_string()),
         ("events", stats.lines.to_string()),
+        ("of them waiting", stats.waiting_lines.to_string()),
         ("newest event", stats.newest.clone().unwrap_or_else(none)),
         ("erased customers", stats.erased_customers.to_string()),
         ("sequence", stats.sequence.to_string()),

@@ -1,172 +1,338 @@
-//! One durable commit: what a batch makes of the customers' records.
+//! One durable commit: what a batch makes of the customers' records, and what of it waits.
 
 use super::about::About;
 use super::batch::{Batch, Outcome, Seen};
-use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
-use super::line::{self, EventIds, Lines, Tail};
+use super::head::Head;
+use super::known::{Known, KnownRange};
+use super::line::{EventIds, Lines};
+use super::records::{Open, Records};
 use super::snapshot::names;
-use super::tables::{HEADS, META, MORE, Meta, NAMES, NamesSum, SOURCES, TOMBSTONES};
-use super::{MAX_NAMES, SourceProgress, StoreError, damaged_record, tombstone};
-use habitus_engine::domain::{RawEvent, RawValue};
-use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+use super::tables::{META, Meta, NAMES, NamesSum, SOURCES};
+use super::twins::Twins;
+use super::waiting::{Added, Due, Incoming, Ranges, Waiting};
+use super::{MAX_NAMES, SourceProgress, StoreError, damaged_record};
+use habitus_engine::domain::{RawEvent, Timestamp};
+use redb::{ReadableTable, WriteTransaction};
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// The tables of a write transaction.
+/// What a commit does.
 pub(super) struct Appending<'t> {
-    heads: Table<'t, &'static [u8], &'static [u8]>,
-    more: Table<'t, (&'static [u8], u32), &'static [u8]>,
-    tombstones: Table<'t, &'static [u8; 32], i64>,
-    has_tombstones: bool,
-    names: Vec<String>,
-    n_names_kept: usize,
+    records: Records<'t>,
+    names: Names,
     meta: Meta,
     /// The sequence before the transaction.
     first_sequence: u64,
-    salt: [u8; 32],
+    added: Added,
+    batch: &'t Batch,
+    outcomes: Vec<Outcome>,
 }
 
-/// A customer's records while lines are added to them.
-struct Open {
-    first_sequence: u64,
-    about: Option<Vec<u8>>,
-    /// The first chunk, where it is not the one that lines are added to.
-    first: Option<Vec<u8>>,
-    /// How many further chunks there are; lines are added to the last.
-    n_more: u32,
-    last: Vec<u8>,
-    tail: Tail,
-    head_changed: bool,
-    /// Chunks that have become full, by number: nothing is written of a customer before all is well.
-    full: Vec<(u32, Vec<u8>)>,
-    /// Hashes of the event ids that are there; made when the first line with an id comes.
-    ids: Option<HashSet<u64>>,
+/// What a commit is to write beside the customers' records.
+pub(super) struct Appended {
+    pub outcomes: Vec<Outcome>,
+    /// The sequence before the transaction.
+    pub first_sequence: u64,
+    /// What came and waits.
+    pub added: Added,
+    /// The ranges that were merged, each with where further ones begin in it.
+    pub merged: Vec<(usize, Vec<String>)>,
+    meta: Meta,
+    names: Names,
 }
 
-impl Open {
-    fn add(&mut self, raw: &RawEvent<'_>) {
-        if self.last.len() > CHUNK_BYTES {
-            let full = std::mem::take(&mut self.last);
-            match self.n_more.checked_sub(1) {
-                None => self.first = Some(full),
-                Some(number) => self.full.push((number, full)),
-            }
-            self.n_more += 1;
-            self.tail = Tail::default();
-            self.head_changed = true;
-        }
-        line::append(&mut self.last, &mut self.tail, raw);
-    }
-
-    /// Whether there is nothing of the customer.
-    fn is_nobody(&self) -> bool {
-        self.about.is_none() && self.last.is_empty() && self.n_more == 0
-    }
-
-    /// A chunk that has become full and is not written yet. Their numbers follow one another.
-    fn full_chunk(&self, number: u32) -> Option<&[u8]> {
-        let (first, _) = self.full.first()?;
-        let (_, lines) = self.full.get(number.checked_sub(*first)? as usize)?;
-        Some(lines)
-    }
+/// The names of attributes, of which the first are kept.
+struct Names {
+    all: Vec<String>,
+    n_kept: usize,
 }
 
 impl<'t> Appending<'t> {
     pub fn open(
         transaction: &'t WriteTransaction,
         salt: [u8; 32],
+        batch: &'t Batch,
     ) -> Result<Appending<'t>, StoreError> {
         let meta = transaction.open_table(META).map_err(StoreError::of)?;
         let meta = Meta::read(&meta)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
         let names = names(&transaction.open_table(NAMES).map_err(StoreError::of)?, &meta)?;
-        let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
         Ok(Appending {
-            heads: transaction.open_table(HEADS).map_err(StoreError::of)?,
-            more: transaction.open_table(MORE).map_err(StoreError::of)?,
-            has_tombstones: !tombstones.is_empty().map_err(StoreError::of)?,
-            tombstones,
-            n_names_kept: names.len(),
-            names,
+            records: Records::open(transaction, salt)?,
+            names: Names { n_kept: names.len(), all: names },
             first_sequence: meta.sequence,
             meta,
-            salt,
+            added: Added::default(),
+            batch,
+            outcomes: vec![Outcome::Accepted; batch.len()],
         })
     }
 
-    /// Takes the records of one customer, whose numbers in the batch are given. Where what is kept of
-    /// the customer is damaged they are refused, and those of others are not.
-    pub fn customer(
+    /// Takes all records, in an order of customers.
+    pub fn all(
+        mut self,
+        ranges: &Ranges,
+        known: &Known,
+        due: &Due,
+        incoming: &Incoming,
+        order: &[usize],
+    ) -> Result<Appended, StoreError> {
+        let mut merged = Vec::new();
+        let mut rest = incoming.records.as_slice();
+        for at in 0..ranges.len() {
+            let mut records: &[usize] = &[];
+            if let Some(((range, places), others)) = rest.split_first()
+                && *range == at
+            {
+                (records, rest) = (&order[places.clone()], others);
+            }
+            if due.has(at) {
+                merged.push((at, self.range(ranges, at, due.step, records)?));
+            } else if !records.is_empty() {
+                let known = known.of(ranges.bounds(at));
+                for records in self.batch.each_customer(records) {
+                    let customer = self.batch.customer(records[0]);
+                    let waiting = ranges.lines(customer, u64::MAX);
+                    self.wait(at, customer, &waiting, known, records)?;
+                }
+            }
+        }
+        self.meta.waiting += self.added.n_lines();
+        if self.added.n_lines() > 0 && self.meta.sequence == self.first_sequence {
+            // What has to wait on is read at another sequence than before.
+            self.meta.sequence += 1;
+        }
+        let Appending { outcomes, first_sequence, added, meta, names, .. } = self;
+        Ok(Appended { outcomes, first_sequence, added, merged, meta, names })
+    }
+
+    /// Merges what waits of a range and what comes, in the order of customers, and tells where it may
+    /// be cut: behind each so many bytes, where a customer counts as one line, as they come in streams.
+    fn range(
         &mut self,
-        batch: &Batch,
+        ranges: &Ranges,
+        at: usize,
+        step: u64,
         records: &[usize],
-        outcomes: &mut [Outcome],
+    ) -> Result<Vec<String>, StoreError> {
+        let batch = self.batch;
+        let (mut cuts, mut bytes) = (Vec::new(), 0);
+        let Some(table) = ranges.table(at) else { return Ok(cuts) };
+        let mut waiting = table.customers(u64::MAX).into_iter().peekable();
+        let mut coming = batch.each_customer(records).peekable();
+        loop {
+            let waits = waiting.peek().copied();
+            let comes = coming.peek().map(|records| batch.customer(records[0]));
+            let customer = match (waits, comes) {
+                (Some(waits), Some(comes)) => waits.min(comes),
+                (Some(customer), None) | (None, Some(customer)) => customer,
+                (None, None) => return Ok(cuts),
+            };
+            if bytes >= step {
+                cuts.push(customer.to_owned());
+                bytes = 0;
+            }
+            let waiting = match waiting.next_if_eq(&customer) {
+                Some(customer) => table.lines(customer, u64::MAX),
+                None => Waiting::default(),
+            };
+            let records = match comes {
+                Some(comes) if comes == customer => coming.next().unwrap_or_default(),
+                _ => &[],
+            };
+            let lines = waiting.iter().map(|line| Incoming::bytes_of(customer.as_bytes(), line));
+            let come = records.iter().map(|&record| Incoming::bytes_in(batch, record));
+            bytes += lines.chain(come).max().unwrap_or_default();
+            self.merge(at, customer, &waiting, records)?;
+        }
+    }
+
+    /// Puts what waits of a customer into their records, and what comes. Where what is kept of the
+    /// customer is damaged, what comes is refused and what waits goes on waiting; others have their own.
+    fn merge(
+        &mut self,
+        at: usize,
+        customer: &str,
+        waiting: &Waiting,
+        records: &[usize],
     ) -> Result<(), StoreError> {
+        self.meta.waiting -= waiting.iter().count() as u64;
         let before = self.meta;
-        match self.add_all(batch, records, outcomes) {
+        match self.merge_all(customer, waiting, records) {
             Err(StoreError::DamagedRecord { .. }) => {
-                self.meta = before;
-                records.iter().for_each(|&record| outcomes[record] = Outcome::Damaged);
+                self.refuse(before, records);
+                waiting.iter().for_each(|line| self.added.push_again(at, customer, line));
                 Ok(())
             }
             other => other,
         }
     }
 
-    fn add_all(
+    fn merge_all(
         &mut self,
-        batch: &Batch,
+        customer: &str,
+        waiting: &Waiting,
         records: &[usize],
-        outcomes: &mut [Outcome],
     ) -> Result<(), StoreError> {
-        let Some(&first) = records.first() else { return Ok(()) };
-        let customer = batch.customer(first);
-        let Some(mut open) = self.take(customer)? else {
-            records.iter().for_each(|&record| outcomes[record] = Outcome::Erased);
+        let open = self.records.take(customer)?;
+        let is_new = open.is_none() && waiting.is_empty();
+        if is_new && self.records.is_erased(customer)? {
+            records.iter().for_each(|&record| self.outcomes[record] = Outcome::Erased);
             return Ok(());
-        };
+        }
+        let first_sequence = waiting.first_sequence().unwrap_or(self.first_sequence);
+        let mut open = open.unwrap_or_else(|| Open::new(first_sequence));
+        for line in waiting.iter() {
+            let mut lines = Lines::new(line, false);
+            open.add(&only(&mut lines).ok_or_else(|| damaged_record(customer))?);
+        }
+        let mut twins = Twins::new(customer, records.len());
         for &record in records {
-            match batch.record(record) {
-                Seen::About(about) if !self.has_room(about) => {
-                    outcomes[record] = Outcome::TooManyNames;
-                }
-                Seen::About(about) => {
-                    self.meta.abouts += 1;
-                    match self.tell(customer, &mut open, about)? {
-                        true => self.meta.sequence += 1,
-                        false => outcomes[record] = Outcome::Duplicate,
-                    }
+            match self.batch.record(record) {
+                Seen::About(later) => {
+                    let outcome = self.names.tell(customer, &mut open.about, later)?;
+                    self.outcomes[record] = outcome;
+                    open.head_changed |= outcome == Outcome::Accepted;
+                    self.meta.told(outcome);
                 }
                 Seen::Line(bytes, at) => {
                     // As text where it was text: other rules may read it in another way.
                     let mut lines = Lines::new(bytes, false);
-                    let damaged = || StoreError::damaged("a record of a batch");
-                    let raw = lines.read().map_err(|_| damaged())?.ok_or_else(damaged)?;
-                    let (outcome, is_kept) = self.seen(customer, &mut open, &raw)?;
-                    outcomes[record] = outcome;
+                    let raw = only(&mut lines).ok_or_else(damaged_batch)?;
+                    let (outcome, is_kept) =
+                        twins.seen(&raw, |see| self.records.each_chunk(customer, &open, see))?;
+                    self.outcomes[record] = outcome;
                     if is_kept {
                         open.add(&raw);
-                        self.meta.sequence += 1;
-                        self.meta.lines += 1;
-                        self.meta.newest = self.meta.newest.max(Some(at.0));
+                        self.meta.kept(at);
                     }
                 }
             }
         }
         // Somebody new of whom nothing was taken stays unknown.
-        if open.is_nobody() { Ok(()) } else { self.put(customer, open) }
+        if open.is_nobody() {
+            return Ok(());
+        }
+        self.meta.customers += u64::from(is_new);
+        self.records.put(customer, &open)
     }
 
-    /// Writes what is not a customer's, and tells the new numbers.
-    pub fn finish(
-        mut self,
+    /// Takes the records of a customer; lines wait.
+    fn wait(
+        &mut self,
+        at: usize,
+        customer: &str,
+        waiting: &Waiting,
+        known: Option<&KnownRange>,
+        records: &[usize],
+    ) -> Result<(), StoreError> {
+        let before = self.meta;
+        match self.wait_all(at, customer, waiting, known, records) {
+            Err(StoreError::DamagedRecord { .. }) => {
+                self.refuse(before, records);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn wait_all(
+        &mut self,
+        at: usize,
+        customer: &str,
+        waiting: &Waiting,
+        known: Option<&KnownRange>,
+        records: &[usize],
+    ) -> Result<(), StoreError> {
+        let damaged = || damaged_record(customer);
+        if waiting.iter().any(<[u8]>::is_empty) {
+            return Err(damaged());
+        }
+        // Whatever the record holds, it has nothing to do with lines that are surely new.
+        let known = known.filter(|known| self.are_new(customer, known, records));
+        let kept = match known {
+            Some(_) => None,
+            None => self.records.heads.get(customer.as_bytes()).map_err(StoreError::of)?,
+        };
+        let is_known = known.is_some_and(|known| known.has(customer));
+        let head = match &kept {
+            Some(record) => Head::take(customer, record.value()).ok_or_else(damaged)?,
+            None => Head::new(waiting.first_sequence().unwrap_or(self.first_sequence)),
+        };
+        let is_new = kept.is_none() && waiting.is_empty() && !is_known;
+        if is_new && self.records.is_erased(customer)? {
+            records.iter().for_each(|&record| self.outcomes[record] = Outcome::Erased);
+            return Ok(());
+        }
+        let mut accepted: Vec<&[u8]> = Vec::new();
+        let mut about: Option<Option<Vec<u8>>> = None;
+        let mut twins = Twins::new(customer, records.len());
+        for &record in records {
+            match self.batch.record(record) {
+                Seen::About(later) => {
+                    let about = about.get_or_insert_with(|| head.about.map(<[u8]>::to_vec));
+                    let outcome = self.names.tell(customer, about, later)?;
+                    self.outcomes[record] = outcome;
+                    self.meta.told(outcome);
+                }
+                Seen::Line(bytes, at) => {
+                    let mut lines = Lines::new(bytes, false);
+                    let raw = only(&mut lines).ok_or_else(damaged_batch)?;
+                    let (outcome, is_kept) = twins.seen(&raw, |see| {
+                        see(head.lines)?;
+                        for number in 0..head.n_more {
+                            see(&self.records.chunk(customer, number)?)?;
+                        }
+                        waiting.iter().chain(accepted.iter().copied()).try_for_each(see)
+                    })?;
+                    self.outcomes[record] = outcome;
+                    if is_kept {
+                        accepted.push(bytes);
+                        self.meta.kept(at);
+                    }
+                }
+            }
+        }
+        let about = about.filter(|about| about.as_deref() != head.about);
+        let told = about.map(|about| Head { about: about.as_deref(), ..head }.record(customer));
+        drop(kept);
+        self.meta.customers += u64::from(is_new && (told.is_some() || !accepted.is_empty()));
+        accepted.into_iter().for_each(|line| self.added.push(at, customer, line));
+        match told {
+            Some(record) => self.records.put_head(customer, &record),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether records are lines that were surely not there before.
+    fn are_new(&self, customer: &str, known: &KnownRange, records: &[usize]) -> bool {
+        records.iter().all(|&record| match self.batch.record(record) {
+            Seen::Line(line, _) => {
+                let mut ids = EventIds::new(line);
+                ids.all(|id| id.is_ok_and(|(_, id)| !known.may_have(customer, id)))
+            }
+            Seen::About(_) => false,
+        })
+    }
+
+    /// Refuses the records of a customer who cannot be read, before whom the numbers were these.
+    fn refuse(&mut self, before: Meta, records: &[usize]) {
+        self.meta = before;
+        records.iter().for_each(|&record| self.outcomes[record] = Outcome::Damaged);
+    }
+}
+
+impl Appended {
+    /// Writes what is not a customer's.
+    pub fn write(
+        &mut self,
         transaction: &WriteTransaction,
         source: Option<&SourceProgress>,
     ) -> Result<(), StoreError> {
-        if self.names.len() > self.n_names_kept {
-            self.meta.names = Some(NamesSum::of(&self.names));
+        let Names { all, n_kept } = &self.names;
+        if all.len() > *n_kept {
+            self.meta.names = Some(NamesSum::of(all));
         }
         let mut table = transaction.open_table(NAMES).map_err(StoreError::of)?;
-        for (number, name) in self.names.iter().enumerate().skip(self.n_names_kept) {
+        for (number, name) in all.iter().enumerate().skip(*n_kept) {
             table.insert(number as u32, name.as_str()).map_err(StoreError::of)?;
         }
         if let Some(SourceProgress { digest, rows, finished }) = source {
@@ -175,145 +341,27 @@ impl<'t> Appending<'t> {
         }
         self.meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)
     }
+}
 
-    /// The records of a customer; `None` of one who was erased.
-    fn take(&self, customer: &str) -> Result<Option<Open>, StoreError> {
-        let record = self.heads.get(customer.as_bytes()).map_err(StoreError::of)?;
-        let Some(record) = record else {
-            let hash = || tombstone(&self.salt, customer);
-            let is_erased = self.has_tombstones
-                && self.tombstones.get(&hash()).map_err(StoreError::of)?.is_some();
-            return Ok((!is_erased).then(|| Open {
-                first_sequence: self.first_sequence,
-                about: None,
-                first: None,
-                n_more: 0,
-                last: Vec::new(),
-                tail: Tail::default(),
-                head_changed: true,
-                full: Vec::new(),
-                ids: None,
-            }));
-        };
-        let head = Head::take(customer, record.value()).ok_or_else(|| damaged_record(customer))?;
-        let (first, last) = match head.n_more.checked_sub(1) {
-            None => (None, head.lines.to_vec()),
-            Some(number) => (Some(head.lines.to_vec()), self.chunk(customer, number)?),
-        };
-        Ok(Some(Open {
-            first_sequence: head.first_sequence,
-            about: head.about.map(<[u8]>::to_vec),
-            first,
-            n_more: head.n_more,
-            tail: Tail::of(&last).map_err(|_| damaged_record(customer))?,
-            last,
-            head_changed: false,
-            full: Vec::new(),
-            ids: None,
-        }))
-    }
-
-    fn chunk(&self, customer: &str, number: u32) -> Result<Vec<u8>, StoreError> {
-        let record = self.more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
-        let lines =
-            record.as_ref().and_then(|record| chunk_lines(customer, number, record.value()));
-        Ok(lines.ok_or_else(|| damaged_record(customer))?.to_vec())
-    }
-
-    /// What becomes of a line, and whether it is kept.
-    fn seen(
-        &self,
+impl Names {
+    /// Takes over what is told of a customer.
+    fn tell(
+        &mut self,
         customer: &str,
-        open: &mut Open,
-        raw: &RawEvent<'_>,
-    ) -> Result<(Outcome, bool), StoreError> {
-        let Some(id) = id_hash(raw) else { return Ok((Outcome::Accepted, true)) };
-        let ids = match open.ids.take() {
-            Some(ids) => ids,
-            None => {
-                let mut ids = HashSet::new();
-                self.each_chunk(customer, open, |chunk| {
-                    for id in EventIds::new(chunk) {
-                        ids.insert(hash(id.map_err(|_| damaged_record(customer))?.1));
-                    }
-                    Ok(())
-                })?;
-                ids
-            }
-        };
-        let is_known = ids.contains(&id);
-        let ids = open.ids.insert(ids);
-        ids.insert(id);
-        if !is_known {
-            return Ok((Outcome::Accepted, true));
+        about: &mut Option<Vec<u8>>,
+        later: &About,
+    ) -> Result<Outcome, StoreError> {
+        if !self.have_room(later) {
+            return Ok(Outcome::TooManyNames);
         }
-        // Two ids may share a hash, so the ids themselves decide. Only the lines that have this one
-        // are read.
-        let Some(wanted) = raw.event_id.map(RawValue::text) else {
-            return Ok((Outcome::Accepted, true));
-        };
-        let (mut is_there, mut is_same) = (false, false);
-        self.each_chunk(customer, open, |chunk| {
-            let mut with_it: Vec<usize> = Vec::new();
-            for known in EventIds::new(chunk) {
-                let (line, known) = known.map_err(|_| damaged_record(customer))?;
-                if hash(known) == id && known.text() == wanted {
-                    with_it.push(line);
-                }
-            }
-            let Some(&last) = with_it.last() else { return Ok(()) };
-            let mut lines = Lines::new(chunk, false);
-            for line in 0..=last {
-                let known = lines.read().map_err(|_| damaged_record(customer))?;
-                if with_it.contains(&line) {
-                    is_there = true;
-                    is_same |= known.is_some_and(|known| says_the_same(&known, raw));
-                }
-            }
-            Ok(())
-        })?;
-        let outcome = if is_there { Outcome::Duplicate } else { Outcome::Accepted };
-        Ok((outcome, !is_same))
-    }
-
-    fn each_chunk(
-        &self,
-        customer: &str,
-        open: &Open,
-        mut see: impl FnMut(&[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        if let Some(first) = &open.first {
-            see(first)?;
-        }
-        for number in 0..open.n_more.saturating_sub(1) {
-            match open.full_chunk(number) {
-                Some(lines) => see(lines)?,
-                None => see(&self.chunk(customer, number)?)?,
-            }
-        }
-        see(&open.last)
-    }
-
-    /// Whether the store can know all names of a record.
-    fn has_room(&self, about: &About) -> bool {
-        let is_new = |name: &&str| !self.names.iter().any(|known| known == name);
-        let names = about.values.iter().map(|(name, _)| name.as_str());
-        let n_new = names.filter(is_new).collect::<HashSet<_>>().len();
-        n_new == 0 || self.names.len() + n_new <= MAX_NAMES
-    }
-
-    /// Takes over what is told of a customer, and says whether that was news.
-    fn tell(&mut self, customer: &str, open: &mut Open, later: &About) -> Result<bool, StoreError> {
-        let mut about = match &open.about {
+        let mut now = match about {
             None => About::default(),
-            Some(bytes) => {
-                About::take(bytes, &self.names).ok_or_else(|| damaged_record(customer))?
-            }
+            Some(bytes) => About::take(bytes, &self.all).ok_or_else(|| damaged_record(customer))?,
         };
-        about.update(later.clone());
+        now.update(later.clone());
         let mut bytes = Vec::new();
-        let names = &mut self.names;
-        about.put(&mut bytes, |name| -> Result<u32, StoreError> {
+        let names = &mut self.all;
+        now.put(&mut bytes, |name| -> Result<u32, StoreError> {
             let known = names.iter().position(|known| known == name);
             let number = known.unwrap_or_else(|| {
                 names.push(name.to_owned());
@@ -321,63 +369,42 @@ impl<'t> Appending<'t> {
             });
             Ok(number as u32)
         })?;
-        if open.about.as_ref() == Some(&bytes) {
-            return Ok(false);
+        if about.as_ref() == Some(&bytes) {
+            return Ok(Outcome::Duplicate);
         }
-        open.about = Some(bytes);
-        open.head_changed = true;
-        Ok(true)
+        *about = Some(bytes);
+        Ok(Outcome::Accepted)
     }
 
-    fn put(&mut self, customer: &str, open: Open) -> Result<(), StoreError> {
-        for (number, lines) in &open.full {
-            self.put_chunk(customer, *number, lines)?;
-        }
-        let lines = match open.n_more.checked_sub(1) {
-            None => &open.last,
-            Some(number) => {
-                self.put_chunk(customer, number, &open.last)?;
-                if !open.head_changed {
-                    return Ok(());
-                }
-                open.first.as_ref().unwrap_or(&open.last)
-            }
-        };
-        let head = Head {
-            first_sequence: open.first_sequence,
-            n_more: open.n_more,
-            about: open.about.as_deref(),
-            lines,
-        };
-        self.heads
-            .insert(customer.as_bytes(), head.record(customer).as_slice())
-            .map_err(StoreError::of)?;
-        Ok(())
-    }
-
-    fn put_chunk(&mut self, customer: &str, number: u32, lines: &[u8]) -> Result<(), StoreError> {
-        let record = chunk_record(customer, number, lines);
-        self.more
-            .insert((customer.as_bytes(), number), record.as_slice())
-            .map_err(StoreError::of)?;
-        Ok(())
+    /// Whether the store can know all names of a record.
+    fn have_room(&self, about: &About) -> bool {
+        let is_new = |name: &&str| !self.all.iter().any(|known| known == name);
+        let names = about.values.iter().map(|(name, _)| name.as_str());
+        let n_new = names.filter(is_new).collect::<HashSet<_>>().len();
+        n_new == 0 || self.all.len() + n_new <= MAX_NAMES
     }
 }
 
-/// A number that stands for a line's event id.
-fn id_hash(raw: &RawEvent<'_>) -> Option<u64> {
-    raw.event_id.filter(|id| !id.is_blank()).map(hash)
+impl Meta {
+    /// Counts a line that is kept.
+    fn kept(&mut self, at: Timestamp) {
+        self.sequence += 1;
+        self.lines += 1;
+        self.newest = self.newest.max(Some(at.0));
+    }
+
+    /// Counts what was told of a customer.
+    fn told(&mut self, outcome: Outcome) {
+        self.abouts += u64::from(outcome != Outcome::TooManyNames);
+        self.sequence += u64::from(outcome == Outcome::Accepted);
+    }
 }
 
-fn hash(id: RawValue<'_>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.text_in(&mut itoa::Buffer::new()).hash(&mut hasher);
-    hasher.finish()
+/// The line of a chunk of one.
+fn only<'l>(lines: &'l mut Lines<'_>) -> Option<RawEvent<'l>> {
+    lines.read().ok().flatten()
 }
 
-/// Whether two lines have the same texts, whatever types their files had.
-fn says_the_same(a: &RawEvent<'_>, b: &RawEvent<'_>) -> bool {
-    let texts =
-        |raw: &RawEvent<'_>| raw.fields().map(|field| field.map(|value| value.text().into_owned()));
-    texts(a) == texts(b)
+fn damaged_batch() -> StoreError {
+    StoreError::damaged("a record of a batch")
 }

@@ -103,15 +103,27 @@ impl Batch {
     /// The records' numbers by customer, those of a customer in the order in which they came.
     pub(super) fn by_customer(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.records.len()).collect();
-        order.sort_unstable_by(|&a, &b| self.customer(a).cmp(self.customer(b)).then(a.cmp(&b)));
+        order.sort_unstable_by(|&a, &b| self.key(a).cmp(self.key(b)).then(a.cmp(&b)));
         order
+    }
+
+    /// The records of each customer among some that stand in an order of customers.
+    pub(super) fn each_customer<'o>(
+        &self,
+        order: &'o [usize],
+    ) -> impl Iterator<Item = &'o [usize]> {
+        order.chunk_by(|&a, &b| self.key(a) == self.key(b))
+    }
+
+    /// Whom a record is of, to be compared.
+    pub(super) fn key(&self, record: usize) -> &[u8] {
+        &self.bytes[self.records[record].customer.clone()]
     }
 
     /// Whom a record is of.
     pub(super) fn customer(&self, record: usize) -> &str {
-        let range = self.records[record].customer.clone();
         // It was a text when it was put there.
-        std::str::from_utf8(&self.bytes[range]).unwrap_or_default()
+        std::str::from_utf8(self.key(record)).unwrap_or_default()
     }
 
     pub(super) fn record(&self, record: usize) -> Seen<'_> {

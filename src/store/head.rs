@@ -29,6 +29,11 @@ pub struct Head<'b> {
 }
 
 impl<'b> Head<'b> {
+    /// Of somebody of whom nothing is in the records.
+    pub fn new(first_sequence: u64) -> Head<'b> {
+        Head { first_sequence, n_more: 0, about: None, lines: &[] }
+    }
+
     /// Reads the record of a customer; `None` where it is damaged, or somebody else's.
     pub fn take(customer: &str, record: &'b [u8]) -> Option<Head<'b>> {
         let (&flags, mut rest) = unsealed(customer, HEAD, record)?.split_first()?;

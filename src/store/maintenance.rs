@@ -1,14 +1,16 @@
 //! What an operator asks of a store: who is erased, what it takes, whether it is whole, and that it
 //! be written anew without what is gone.
 
+use super::everybody::{Everybody, Held};
 use super::guard::guarded;
 use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, Lines, Tail};
-use super::tables::{HEADS, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
+use super::tables::{HEADS, JOURNAL, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
+use super::waiting::{Change, Ranges};
 use super::{
     FILE, SourceProgress, Store, StoreError, UNFINISHED, begin, damaged_record, finish, open,
 };
-use super::{id_of, tombstone, with_tables};
+use super::{tombstone, with_tables};
 use habitus_engine::domain::{RawValue, Timestamp};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
@@ -16,6 +18,8 @@ use redb::{
 };
 use serde::Serialize;
 use std::fs;
+use std::ops::Bound;
+use std::sync::Arc;
 
 /// Records written in one transaction while a store is written anew.
 const CUSTOMERS_AT_ONCE: usize = 100_000;
@@ -46,6 +50,8 @@ pub struct Stats {
     pub sequence: u64,
     pub customers: u64,
     pub lines: u64,
+    /// Lines that wait to be put into their customers' records.
+    pub waiting_lines: u64,
     pub erased_customers: u64,
     /// The newest instant of a line.
     pub newest: Option<String>,
@@ -82,6 +88,9 @@ impl Store {
     }
 
     fn erase_all(&self, customer: &str, at: Timestamp) -> Result<Erased, StoreError> {
+        let mut writing = self.begin_writing()?;
+        let before = self.current.load_full();
+        let waiting = before.ranges().lines(customer, u64::MAX);
         let transaction = self.begin()?;
         let erased = {
             let mut heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
@@ -102,30 +111,45 @@ impl Store {
                 if let Some(head) = Head::take(customer, record.value()) {
                     erased.had_attributes = head.about.is_some();
                     erased.first_sequence = Some(head.first_sequence);
-                    erased.n_lines = n_lines(customer, head.lines).unwrap_or(0);
+                    erased.n_lines = n_in_chunk(customer, head.lines).unwrap_or(0);
                 }
             }
             let all = (customer.as_bytes(), 0)..=(customer.as_bytes(), u32::MAX);
             more.retain_in(all, |(_, number), chunk| {
                 let lines = chunk_lines(customer, number, chunk);
                 erased.n_lines +=
-                    lines.and_then(|lines| n_lines(customer, lines).ok()).unwrap_or(0);
+                    lines.and_then(|lines| n_in_chunk(customer, lines).ok()).unwrap_or(0);
                 false
             })
             .map_err(StoreError::of)?;
+            if !waiting.is_empty() {
+                erased.was_known = true;
+                erased.n_lines += waiting.iter().count() as u64;
+                erased.first_sequence = erased.first_sequence.or(waiting.first_sequence());
+            }
             meta.sequence += 1;
             erased.sequence = meta.sequence;
+            meta.customers = meta.customers.saturating_sub(u64::from(erased.was_known));
             meta.lines = meta.lines.saturating_sub(erased.n_lines);
+            meta.waiting = meta.waiting.saturating_sub(waiting.iter().count() as u64);
             meta.write(&mut table)?;
             let mut tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
             tombstones.insert(&tombstone(&self.salt, customer), at.0).map_err(StoreError::of)?;
             erased
         };
-        let committed = self.commit(transaction, std::iter::once(customer));
+        writing.journal.erase(&transaction, customer)?;
+        let ranges = match waiting.is_empty() {
+            true => Arc::clone(before.ranges()),
+            false => Arc::new(before.ranges().without(customer)),
+        };
+        let changed = std::iter::once(customer);
+        let (change, journal) = (Change::default(), &mut writing.journal);
+        let committed = self.commit(transaction, ranges, change, journal, changed);
         // It may be durable though nobody could be shown it.
         if let Some(histories) = &self.histories {
             histories.forget(customer);
         }
+        writing.known.forget(customer);
         committed.map(|()| erased)
     }
 
@@ -171,6 +195,8 @@ impl Store {
             let stored = table(HEADS)?.stats().map_err(StoreError::of)?.stored_bytes();
             let more = transaction.open_table(MORE).map_err(StoreError::of)?;
             let more = more.stats().map_err(StoreError::of)?.stored_bytes();
+            let journal = transaction.open_table(JOURNAL).map_err(StoreError::of)?;
+            let journal = journal.stats().map_err(StoreError::of)?.stored_bytes();
             let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
             let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
             Ok(Stats {
@@ -179,11 +205,12 @@ impl Store {
                 sequence: snapshot.sequence(),
                 customers: snapshot.n_customers(),
                 lines: snapshot.n_lines(),
+                waiting_lines: snapshot.n_waiting(),
                 erased_customers: tombstones.len().map_err(StoreError::of)?,
                 newest: snapshot.newest().map(|at| at.to_string()),
                 kept_from: snapshot.kept_from().map(|at| at.to_string()),
                 file_bytes: self.file_bytes()?,
-                stored_bytes: stored + more,
+                stored_bytes: stored + more + journal,
             })
         })
     }
@@ -267,16 +294,20 @@ pub(super) fn rewrite(
 
     let heads = from.open_table(HEADS).map_err(StoreError::of)?;
     let more = from.open_table(MORE).map_err(StoreError::of)?;
+    let (ranges, _) = Ranges::read(&from)?;
+    let ranges_now = ranges.emptied(meta.sequence);
     let before = meta.lines;
-    meta.lines = 0;
+    (meta.lines, meta.customers, meta.waiting) = (0, 0, 0);
     meta.kept_from = kept_from.map(|at| at.0).max(meta.kept_from);
-    let mut entries = heads.iter().map_err(StoreError::of)?.peekable();
-    while entries.peek().is_some() {
+    let mut everybody = Everybody::from(Bound::Unbounded, &heads, &ranges, u64::MAX)?.peekable();
+    while everybody.peek().is_some() {
         let to = begin(database)?;
         let mut new = Rewritten::open(&to, kept_from)?;
-        for entry in entries.by_ref().take(CUSTOMERS_AT_ONCE) {
-            let (customer, record) = entry.map_err(StoreError::of)?;
-            meta.lines += new.customer(id_of(customer.value())?, record.value(), &more)?;
+        for one in everybody.by_ref().take(CUSTOMERS_AT_ONCE) {
+            if let Some(n) = new.customer(&one?.held()?, &more)? {
+                meta.customers += 1;
+                meta.lines += n;
+            }
         }
         drop(new);
         to.commit().map_err(StoreError::of)?;
@@ -285,6 +316,7 @@ pub(super) fn rewrite(
         meta.sequence += 1;
     }
     let to = begin(database)?;
+    ranges_now.write(&to)?;
     meta.write(&mut to.open_table(META).map_err(StoreError::of)?)?;
     to.commit().map_err(StoreError::of)
 }
@@ -296,29 +328,20 @@ impl Checked {
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
         let more = transaction.open_table(MORE).map_err(StoreError::of)?;
         let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
-        let mut chunks = 0;
-        for entry in heads.iter().map_err(StoreError::of)? {
-            let (customer, record) = entry.map_err(StoreError::of)?;
+        let (ranges, _) = Ranges::read(&transaction)?;
+        let (mut n_heads, mut chunks) = (0, 0);
+        for one in Everybody::from(Bound::Unbounded, &heads, &ranges, u64::MAX)? {
+            let one = one?;
             self.customers += 1;
-            let counted = id_of(customer.value()).and_then(|customer| {
-                // A damaged page may lead past a record that is there.
-                let found = heads.get(customer.as_bytes()).map_err(StoreError::of)?;
-                if found.is_none_or(|found| found.value() != record.value()) {
-                    let told = format!("customer `{customer}` is not found by their id");
-                    return Err(StoreError::damaged(told));
-                }
-                let head = Head::take(customer, record.value());
-                let head = head.ok_or_else(|| damaged_record(customer))?;
-                let mut n = n_lines(customer, head.lines)?;
-                for number in 0..head.n_more {
-                    let chunk = more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
-                    let bytes = chunk
-                        .as_ref()
-                        .and_then(|chunk| chunk_lines(customer, number, chunk.value()));
-                    n += n_lines(customer, bytes.ok_or_else(|| damaged_record(customer))?)?;
-                }
-                Ok((n, u64::from(head.n_more)))
-            });
+            n_heads += u64::from(one.record().is_some());
+            // A damaged page may lead past a record that is there.
+            let found = heads.get(one.id.as_bytes()).map_err(StoreError::of)?;
+            let counted = if found.as_ref().map(|found| found.value()) == one.record() {
+                one.held().and_then(|held| n_lines(&held, &more))
+            } else {
+                let told = format!("customer `{}` is not found by their id", one.id);
+                Err(StoreError::damaged(told))
+            };
             match counted {
                 Ok((n, n_more)) => {
                     self.lines += n;
@@ -331,20 +354,18 @@ impl Checked {
             }
         }
         if self.faults.is_empty() {
-            let n_heads = heads.len().map_err(StoreError::of)?;
-            if n_heads != self.customers {
-                let told =
-                    format!("there are {} customers, {n_heads} were counted", self.customers);
-                self.faults.push(told);
-            }
-            let n_more = more.len().map_err(StoreError::of)?;
-            if n_more != chunks {
-                let told = format!("there are {n_more} further chunks, {chunks} are known of");
-                self.faults.push(told);
-            }
-            if self.lines != meta.lines {
-                let told = format!("there are {} lines, {} were counted", self.lines, meta.lines);
-                self.faults.push(told);
+            let (all_heads, n_more) =
+                (heads.len().map_err(StoreError::of)?, more.len().map_err(StoreError::of)?);
+            for (what, there, counted) in [
+                ("records of customers", n_heads, all_heads),
+                ("further chunks", chunks, n_more),
+                ("customers", self.customers, meta.customers),
+                ("lines", self.lines, meta.lines),
+                ("lines that wait", ranges.n_lines(), meta.waiting),
+            ] {
+                if there != counted {
+                    self.faults.push(format!("there are {there} {what}, {counted} were counted"));
+                }
             }
         }
         Ok(())
@@ -374,15 +395,14 @@ impl<'t> Rewritten<'t> {
     /// are left. Who has none left, and of whom nothing else is known, is left out.
     fn customer(
         &mut self,
-        customer: &str,
-        record: &[u8],
+        held: &Held<'_>,
         more: &impl ReadableTable<(&'static [u8], u32), &'static [u8]>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
+        let (customer, head) = (held.customer, &held.head);
         let damaged = || damaged_record(customer);
-        let head = Head::take(customer, record).ok_or_else(damaged)?;
         let mut chunks: Vec<Vec<u8>> = vec![Vec::new()];
         let (mut tail, mut n) = (Tail::default(), 0);
-        let mut add = |bytes: &[u8]| -> Result<(), StoreError> {
+        held.each_chunk(more, |bytes| -> Result<(), StoreError> {
             // Once as it came, to be kept, and once by its number, to tell how old it is.
             let (mut lines, mut dated) = (Lines::new(bytes, false), Lines::new(bytes, true));
             while let Some(raw) = lines.read().map_err(|_| damaged())? {
@@ -400,20 +420,13 @@ impl<'t> Rewritten<'t> {
                 }
             }
             Ok(())
-        };
-        add(head.lines)?;
-        for number in 0..head.n_more {
-            let chunk = more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
-            let lines =
-                chunk.as_ref().and_then(|chunk| chunk_lines(customer, number, chunk.value()));
-            add(lines.ok_or_else(damaged)?)?;
-        }
+        })?;
         if n == 0 && head.about.is_none() {
-            return Ok(0);
+            return Ok(None);
         }
         let (first, others) = chunks.split_first().ok_or_else(damaged)?;
         let n_more = others.len() as u32;
-        let head = Head { n_more, lines: first, ..head };
+        let head = Head { n_more, lines: first, ..*head };
         self.heads
             .insert(customer.as_bytes(), head.record(customer).as_slice())
             .map_err(StoreError::of)?;
@@ -423,7 +436,7 @@ impl<'t> Rewritten<'t> {
                 .insert((customer.as_bytes(), number), record.as_slice())
                 .map_err(StoreError::of)?;
         }
-        Ok(n)
+        Ok(Some(n))
     }
 }
 
@@ -439,7 +452,21 @@ fn is_before(time: Option<RawValue<'_>>, instant: Timestamp) -> bool {
     }
 }
 
-fn n_lines(customer: &str, bytes: &[u8]) -> Result<u64, StoreError> {
+/// How many lines a customer has, and how many further chunks.
+fn n_lines(
+    held: &Held<'_>,
+    more: &impl ReadableTable<(&'static [u8], u32), &'static [u8]>,
+) -> Result<(u64, u64), StoreError> {
+    let mut n = 0;
+    held.each_line(more, true, |_| -> Result<(), StoreError> {
+        n += 1;
+        Ok(())
+    })?;
+    Ok((n, u64::from(held.head.n_more)))
+}
+
+/// How many lines a chunk of a customer has.
+fn n_in_chunk(customer: &str, bytes: &[u8]) -> Result<u64, StoreError> {
     let mut lines = Lines::new(bytes, true);
     let mut n = 0;
     while lines.read().map_err(|_| damaged_record(customer))?.is_some() {

@@ -13,16 +13,21 @@ mod about;
 mod appending;
 mod batch;
 mod error;
+mod everybody;
 mod file;
 mod guard;
 mod head;
 mod history_cache;
+mod known;
 mod line;
 mod maintenance;
+mod records;
 mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod twins;
+mod waiting;
 mod writer;
 
 pub use about::About;
@@ -36,16 +41,18 @@ pub use writer::Writer;
 use self::appending::Appending;
 use self::guard::{Guarded, guarded};
 use self::history_cache::HistoryCache;
-use self::tables::{HEADS, ID, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
+use self::known::Known;
+use self::tables::{HEADS, JOURNAL, META, MORE, Meta, NAMES, RANGES, SALT, SOURCES, TOMBSTONES};
+use self::waiting::{Change, Due, Incoming, Journal, Ranges, Room};
 use arc_swap::ArcSwap;
 use habitus_engine::domain::Timestamp;
-use redb::{Database, DatabaseError, ReadableDatabase, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, WriteTransaction};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The file in the store's directory.
 const FILE: &str = "store.redb";
@@ -73,10 +80,27 @@ impl Settings {
         Settings { cache_bytes: self.cache_bytes - history_bytes, history_bytes, ..*self }
     }
 
+    /// What is for lines that wait for their customers' records. It is read when the store is opened.
+    fn waiting_share(&self) -> usize {
+        self.cache_bytes / 5 * 2
+    }
+
+    /// What such lines may take, beside what the allocator and the account of the journal take.
+    fn waiting_bytes(&self) -> usize {
+        self.waiting_share() / 6 * 5
+    }
+
     /// What redb may count. A page takes more memory than the bytes in it: by measurement 1.5 times as
     /// much, its place in lists and what the allocator cannot use included.
     fn pages_bytes(&self) -> usize {
-        self.cache_bytes / 3 * 2
+        (self.cache_bytes - self.waiting_share()) / 3 * 2
+    }
+
+    /// What may be taken beside, to know of so many customers who and what is there without a look.
+    fn known_bytes(&self, n_customers: u64) -> usize {
+        const A_CUSTOMER: u64 = 48;
+        let most = n_customers.saturating_mul(A_CUSTOMER);
+        usize::try_from(most).unwrap_or(usize::MAX).min(self.cache_bytes / 4)
     }
 
     /// What the cache of histories may count. They come and go in all sizes, which costs the allocator
@@ -105,10 +129,16 @@ pub struct Store {
     histories: Option<Arc<HistoryCache>>,
     id: u64,
     salt: [u8; 32],
-    /// Held from a commit until readers are shown what it made.
-    showing: Mutex<()>,
+    /// What only whoever writes knows; held until readers are shown what was written.
+    writing: Mutex<Writing>,
     /// Whether the disk failed. redb then takes nothing more until the store is opened again.
     failed: AtomicBool,
+}
+
+/// What only whoever writes knows.
+struct Writing {
+    journal: Journal,
+    known: Known,
 }
 
 impl Store {
@@ -131,25 +161,22 @@ impl Store {
     /// The store that a database holds.
     fn of(directory: &Path, settings: &Settings, database: Guarded) -> Result<Store, StoreError> {
         let histories = HistoryCache::new(settings.counted_history_bytes()).map(Arc::new);
-        let begun = || Store::begun(directory, database.get()?, histories.clone());
-        let (meta, salt, current) = guarded(begun)?;
+        let (meta, salt) = guarded(|| Store::begun(directory, database.get()?))?;
         let id = match meta.id {
-            Some(id) => id,
-            None => database.writing(|| named(directory, database.get()?))?,
+            Some(id) if meta.format == FORMAT => id,
+            id => database.writing(|| migrate(directory, database.get()?, id))?,
         };
+        let (current, journal) = guarded(|| Snapshot::first(database.get()?, histories.clone()))?;
         let (directory, settings, current) =
             (directory.to_owned(), settings.clone(), ArcSwap::from_pointee(current));
-        let showing = Mutex::new(());
+        let known = Known::default();
+        let writing = Mutex::new(Writing { journal, known });
         let failed = AtomicBool::new(false);
-        Ok(Store { directory, settings, database, current, histories, id, salt, showing, failed })
+        Ok(Store { directory, settings, database, current, histories, id, salt, writing, failed })
     }
 
-    /// What a store reads when it is opened.
-    fn begun(
-        directory: &Path,
-        database: &Database,
-        histories: Option<Arc<HistoryCache>>,
-    ) -> Result<(Meta, [u8; 32], Snapshot), StoreError> {
+    /// What a store reads first when it is opened.
+    fn begun(directory: &Path, database: &Database) -> Result<(Meta, [u8; 32]), StoreError> {
         let transaction = database.begin_read().map_err(StoreError::of)?;
         let meta = Meta::read(&transaction.open_table(META).map_err(StoreError::of)?)?;
         let meta = match meta {
@@ -167,7 +194,7 @@ impl Store {
         let salt = transaction.open_table(SALT).map_err(StoreError::of)?;
         let salt = salt.get(()).map_err(StoreError::of)?;
         let salt = *salt.ok_or_else(|| StoreError::damaged("it has no salt"))?.value();
-        Ok((meta, salt, Snapshot::first(database, histories)?))
+        Ok((meta, salt))
     }
 
     /// The same, making an empty store where there is none.
@@ -224,25 +251,65 @@ impl Store {
         if batch.is_empty() && source.is_none() {
             return Ok(Vec::new());
         }
-        self.noting(self.database.writing(|| self.append_all(batch, source)))
+        self.noting(self.database.writing(|| self.append_all(batch, source, |room, _| room)))
+    }
+
+    /// Puts all lines that wait into their customers' records. They need not be: a store that is opened
+    /// after this has less to read.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not merged goes on waiting.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let mut before = self.snapshot().n_waiting();
+        while before > 0 {
+            let nothing = Batch::default();
+            let settle = || self.append_all(&nothing, None, Room::less);
+            self.noting(self.database.writing(settle))?;
+            let after = self.snapshot().n_waiting();
+            // What waits for damaged records cannot be merged.
+            if after >= before {
+                break;
+            }
+            before = after;
+        }
+        Ok(())
     }
 
     fn append_all(
         &self,
         batch: &Batch,
         source: Option<&SourceProgress>,
+        room: impl FnOnce(Room, u64) -> Room,
     ) -> Result<Vec<Outcome>, StoreError> {
-        let transaction = self.begin()?;
-        let mut outcomes = vec![Outcome::Accepted; batch.len()];
-        let mut appending = Appending::open(&transaction, self.salt)?;
+        let mut writing = self.begin_writing()?;
+        let Writing { journal, known } = &mut *writing;
+        let before = self.current.load_full();
+        known.learn(&before, self.settings.known_bytes(before.n_customers()))?;
+        let ranges = before.ranges();
         let order = batch.by_customer();
-        for records in order.chunk_by(|&a, &b| batch.customer(a) == batch.customer(b)) {
-            appending.customer(batch, records, &mut outcomes)?;
-        }
-        appending.finish(&transaction, source)?;
-        let customers = order.chunk_by(|&a, &b| batch.customer(a) == batch.customer(b));
-        self.commit(transaction, customers.map(|records| batch.customer(records[0])))?;
-        Ok(outcomes)
+        let incoming = Incoming::new(ranges, batch, &order);
+        let room = room(Room::of(self.settings.waiting_bytes()), ranges.bytes());
+        let due = Due::new(ranges, journal, &incoming, room);
+        let transaction = self.begin()?;
+        let appending = Appending::open(&transaction, self.salt, batch)?;
+        let mut appended = appending.all(ranges, known, &due, &incoming, &order)?;
+        appended.write(&transaction, source)?;
+        let first_sequence = appended.first_sequence;
+        let ranges_after = if due.is_empty() {
+            Arc::clone(ranges)
+        } else {
+            let ranges = ranges.replaced(&appended.merged, first_sequence);
+            ranges.write(&transaction)?;
+            Arc::new(ranges)
+        };
+        let merged = appended.merged.iter().map(|(at, _)| ranges.bounds(*at).0.into()).collect();
+        let floor = ranges_after.oldest(first_sequence);
+        let added = appended.added;
+        let change = journal.write(&transaction, first_sequence, added, ranges, merged, floor)?;
+        let changed = batch.each_customer(&order).map(|records| batch.customer(records[0]));
+        self.commit(transaction, ranges_after, change, journal, changed)?;
+        known.note(batch, &order, &incoming, ranges, &appended.outcomes);
+        Ok(appended.outcomes)
     }
 
     /// How far a file was taken; `None` where it never was.
@@ -280,18 +347,32 @@ impl Store {
         result
     }
 
+    /// Waits until nobody else writes.
+    fn begin_writing(&self) -> Result<MutexGuard<'_, Writing>, StoreError> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is in memory may then not be what is on the disk.
+        if self.has_failed() { Err(StoreError::Closed) } else { Ok(writing) }
+    }
+
     /// Makes a transaction durable that changed these customers, and shows it to readers. Where only
     /// the showing fails, what was written is durable, and the store is to be opened again.
     fn commit<'c>(
         &self,
         transaction: WriteTransaction,
+        ranges: Arc<Ranges>,
+        change: Change,
+        journal: &mut Journal,
         changed: impl Iterator<Item = &'c str>,
     ) -> Result<(), StoreError> {
-        // Another may write as soon as this is durable, and must not be shown before it.
-        let _turn = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
-        transaction.commit().map_err(StoreError::of)?;
+        let committed = transaction.commit().map_err(StoreError::of).and_then(|()| {
+            ranges.show(&change)?;
+            journal.take_over(change);
+            Ok(())
+        });
         let before = self.current.load();
-        let after = self.database.get().and_then(|database| before.next(database));
+        let after = committed
+            .and_then(|()| self.database.get())
+            .and_then(|database| before.next(database, ranges));
         // Where it cannot be told, whatever comes next is after it.
         let sequence = after.as_ref().map_or(before.sequence() + 1, Snapshot::sequence);
         if let Some(histories) = &self.histories {
@@ -381,13 +462,23 @@ fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Gives an id to a store that was made before there were ids.
-fn named(directory: &Path, database: &Database) -> Result<u64, StoreError> {
+/// Makes a store of an earlier format one of the present, and gives it an id where it has none. All
+/// that it held stays as it is.
+fn migrate(directory: &Path, database: &Database, id: Option<u64>) -> Result<u64, StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
-    let id = u64::from_le_bytes(random().map_err(failed)?);
+    let id = match id {
+        Some(id) => id,
+        None => u64::from_le_bytes(random().map_err(failed)?),
+    };
     let transaction = begin(database)?;
+    with_tables(&transaction)?;
+    let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
+    let customers = heads.len().map_err(StoreError::of)?;
+    drop(heads);
     let mut table = transaction.open_table(META).map_err(StoreError::of)?;
-    table.insert(ID, id as i64).map_err(StoreError::of)?;
+    let meta = Meta::read(&table)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
+    let meta = Meta { format: FORMAT, id: Some(id), customers, waiting: 0, ..meta };
+    meta.write(&mut table)?;
     drop(table);
     transaction.commit().map_err(StoreError::of)?;
     Ok(id)
@@ -396,7 +487,9 @@ fn named(directory: &Path, database: &Database) -> Result<u64, StoreError> {
 /// Makes an empty database a store.
 fn found(database: &Database, id: u64, salt: &[u8; 32]) -> Result<(), StoreError> {
     let (format, id, newest, kept_from, names) = (FORMAT, Some(id), None, None, None);
-    let meta = Meta { format, id, sequence: 0, lines: 0, abouts: 0, newest, kept_from, names };
+    let (sequence, customers, lines, waiting, abouts) = (0, 0, 0, 0, 0);
+    let meta =
+        Meta { format, id, sequence, customers, lines, waiting, abouts, newest, kept_from, names };
     let transaction = begin(database)?;
     with_tables(&transaction)?;
     meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
@@ -410,6 +503,8 @@ fn found(database: &Database, id: u64, salt: &[u8; 32]) -> Result<(), StoreError
 fn with_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(HEADS).map_err(StoreError::of)?;
     transaction.open_table(MORE).map_err(StoreError::of)?;
+    transaction.open_table(JOURNAL).map_err(StoreError::of)?;
+    transaction.open_table(RANGES).map_err(StoreError::of)?;
     transaction.open_table(NAMES).map_err(StoreError::of)?;
     transaction.open_table(SOURCES).map_err(StoreError::of)?;
     transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;

@@ -1,16 +1,19 @@
 //! What the store holds at one moment, for any number of readers.
 
 use super::about::About;
+use super::everybody::{Everybody, Held};
 use super::guard::{guarded, guarded_with, outside};
-use super::head::{Head, chunk_lines};
 use super::history_cache::{CacheCounts, HistoryCache, Shaping};
-use super::line::Lines;
 use super::tables::{HEADS, META, MORE, Meta, NAMES};
-use super::{StoreError, damaged_record, id_of};
+use super::waiting::{Journal, Ranges, Waiting};
+use super::{StoreError, damaged_record};
 use habitus_engine::domain::{
     Attributes, CustomerId, Event, EventRules, History, RawEvent, Timestamp,
 };
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata,
+};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -23,30 +26,44 @@ pub struct Snapshot {
     more: ReadOnlyTable<(&'static [u8], u32), &'static [u8]>,
     names: Arc<[String]>,
     meta: Meta,
-    n_customers: u64,
+    /// What waits, of this moment and of later ones.
+    ranges: Arc<Ranges>,
     histories: Option<Arc<HistoryCache>>,
 }
 
 impl Snapshot {
-    /// What is durable now, and where histories are kept that were read.
+    /// What is durable now, where histories are kept that were read, and the journal of what waits.
     pub(super) fn first(
         database: &Database,
         histories: Option<Arc<HistoryCache>>,
-    ) -> Result<Snapshot, StoreError> {
-        Snapshot::of(database, None, histories)
+    ) -> Result<(Snapshot, Journal), StoreError> {
+        let transaction = database.begin_read().map_err(StoreError::of)?;
+        let (ranges, journal) = Ranges::read(&transaction)?;
+        let snapshot = Snapshot::of(&transaction, None, Arc::new(ranges), histories)?;
+        let (waiting, found) = (snapshot.meta.waiting, snapshot.ranges.n_lines());
+        if waiting != found {
+            let told = format!("{waiting} lines are to wait, and {found} are in the journal");
+            return Err(StoreError::damaged(told));
+        }
+        Ok((snapshot, journal))
     }
 
     /// What is durable now, after this. Names that it knew are taken from it.
-    pub(super) fn next(&self, database: &Database) -> Result<Snapshot, StoreError> {
-        Snapshot::of(database, Some(&self.names), self.histories.clone())
+    pub(super) fn next(
+        &self,
+        database: &Database,
+        ranges: Arc<Ranges>,
+    ) -> Result<Snapshot, StoreError> {
+        let transaction = database.begin_read().map_err(StoreError::of)?;
+        Snapshot::of(&transaction, Some(&self.names), ranges, self.histories.clone())
     }
 
     fn of(
-        database: &Database,
+        transaction: &ReadTransaction,
         names_before: Option<&Arc<[String]>>,
+        ranges: Arc<Ranges>,
         histories: Option<Arc<HistoryCache>>,
     ) -> Result<Snapshot, StoreError> {
-        let transaction = database.begin_read().map_err(StoreError::of)?;
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
         let more = transaction.open_table(MORE).map_err(StoreError::of)?;
         let meta = transaction.open_table(META).map_err(StoreError::of)?;
@@ -58,8 +75,12 @@ impl Snapshot {
             Some(names) => Arc::clone(names),
             None => names(&table, &meta)?.into(),
         };
-        let n_customers = heads.len().map_err(StoreError::of)?;
-        Ok(Snapshot { heads, more, names, meta, n_customers, histories })
+        Ok(Snapshot { heads, more, names, meta, ranges, histories })
+    }
+
+    /// What waits, of this moment and of later ones.
+    pub(super) fn ranges(&self) -> &Arc<Ranges> {
+        &self.ranges
     }
 
     /// How often the store had changed: by a record, an erasure or a compaction that left events out.
@@ -70,12 +91,17 @@ impl Snapshot {
 
     /// How many customers it knows.
     pub fn n_customers(&self) -> u64 {
-        self.n_customers
+        self.meta.customers
     }
 
     /// How many lines it holds.
     pub fn n_lines(&self) -> u64 {
         self.meta.lines
+    }
+
+    /// How many of them wait to be put into their customers' records.
+    pub fn n_waiting(&self) -> u64 {
+        self.meta.waiting
     }
 
     /// The newest instant of a line.
@@ -104,7 +130,7 @@ impl Snapshot {
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<Option<History>, StoreError> {
-        self.read(customer, |head| self.shaped(customer, head, rules, kept_from))
+        self.read(customer, |held| self.shaped(held, rules, kept_from))
     }
 
     /// The same for an answer: without the ids of orders and events, and from memory where the history
@@ -123,9 +149,9 @@ impl Snapshot {
         if let Some(known) = histories.get(customer, self.sequence(), shaping, &self.names) {
             return Ok(Some(known));
         }
-        self.read(customer, |head| {
-            let history = self.shaped(customer, head, shaping.rules, shaping.kept_from)?;
-            histories.keep(&history, head.about, self.sequence(), shaping);
+        self.read(customer, |held| {
+            let history = self.shaped(held, shaping.rules, shaping.kept_from)?;
+            histories.keep(&history, held.head.about, self.sequence(), shaping);
             Ok(history)
         })
     }
@@ -135,15 +161,23 @@ impl Snapshot {
         self.histories.as_ref().map(|histories| histories.counts())
     }
 
-    /// Makes something of the record of a customer; `None` of somebody who is not here.
+    /// Makes something of what is held of a customer; `None` of somebody who is not here.
     fn read<T>(
         &self,
         customer: &str,
-        make: impl FnOnce(&Head<'_>) -> Result<T, StoreError>,
+        make: impl FnOnce(&Held<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         guarded(|| {
             let record = self.heads.get(customer.as_bytes()).map_err(StoreError::of)?;
-            record.map(|record| make(&head_of(customer, record.value())?)).transpose()
+            let waiting = match self.meta.waiting {
+                0 => Waiting::default(),
+                _ => self.ranges.lines(customer, self.sequence()),
+            };
+            if record.is_none() && waiting.is_empty() {
+                return Ok(None);
+            }
+            let record = record.as_ref().map(|record| record.value());
+            make(&Held::of(customer, record, &waiting)?).map(Some)
         })
     }
 
@@ -158,16 +192,25 @@ impl Snapshot {
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<Vec<History>, StoreError> {
-        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_bytes()));
         guarded(|| {
-            let range = self.heads.range::<&[u8]>((start, Bound::Unbounded));
-            let histories = range.map_err(StoreError::of)?.take(n).map(|entry| {
-                let (customer, record) = entry.map_err(StoreError::of)?;
-                let customer = id_of(customer.value())?;
-                self.shaped(customer, &head_of(customer, record.value())?, rules, kept_from)
-            });
-            histories.collect()
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let everybody = self.everybody(start)?.take(n);
+            everybody.map(|one| self.shaped(&one?.held()?, rules, kept_from)).collect()
         })
+    }
+
+    /// The customers from here on.
+    pub(super) fn everybody(&self, start: Bound<&str>) -> Result<Everybody<'_>, StoreError> {
+        Everybody::from(start, &self.heads, &self.ranges, self.sequence())
+    }
+
+    /// Shows each chunk of lines of a customer.
+    pub(super) fn each_chunk(
+        &self,
+        held: &Held<'_>,
+        see: impl FnMut(&[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        held.each_chunk(&self.more, see)
     }
 
     /// Shows every line as it came, customer by customer in the order of ids, and what is told of
@@ -181,16 +224,14 @@ impl Snapshot {
     ) -> Result<(), E> {
         let mut see = |customer: &str, kept: Kept<'_>| outside(|| see(customer, kept));
         guarded_with(|| {
-            let range = self.heads.range::<&[u8]>(..).map_err(StoreError::of)?;
-            for entry in range {
-                let (customer, record) = entry.map_err(StoreError::of)?;
-                let (customer, record) = (id_of(customer.value())?, record.value());
-                let head = head_of(customer, record)?;
-                if let Some(about) = head.about {
+            for one in self.everybody(Bound::Unbounded)? {
+                let one = one?;
+                let (customer, held) = (one.id.as_str(), one.held()?);
+                if let Some(about) = held.head.about {
                     let about = About::take(about, &self.names);
                     see(customer, Kept::About(&about.ok_or_else(|| damaged_record(customer))?))?;
                 }
-                self.lines(customer, &head, false, &mut |raw| see(customer, Kept::Line(raw)))?;
+                held.each_line(&self.more, false, |raw| see(customer, Kept::Line(raw)))?;
             }
             Ok(())
         })
@@ -198,11 +239,11 @@ impl Snapshot {
 
     fn shaped(
         &self,
-        customer: &str,
-        head: &Head<'_>,
+        held: &Held<'_>,
         rules: &EventRules,
         kept_from: Option<Timestamp>,
     ) -> Result<History, StoreError> {
+        let (customer, head) = (held.customer, &held.head);
         let about: Option<Attributes> = match head.about {
             None => None,
             Some(about) => {
@@ -214,7 +255,7 @@ impl Snapshot {
         // Nothing is later than this clock: an as-of will do what a batch's clock does.
         let now = Timestamp(i64::MAX);
         let mut repairs = Vec::new();
-        self.lines(customer, head, rules.time_format.is_none(), &mut |raw| {
+        held.each_line(&self.more, rules.time_format.is_none(), |raw| {
             repairs.clear();
             if let Ok(event) = rules.event(raw, now, &mut repairs)
                 && kept_from.is_none_or(|from| event.at >= from)
@@ -226,24 +267,6 @@ impl Snapshot {
         let shaped = rules.shape(CustomerId::new(customer), events);
         Ok(shaped.history.with_attributes(about))
     }
-
-    fn lines<E: From<StoreError>>(
-        &self,
-        customer: &str,
-        head: &Head<'_>,
-        plain_times: bool,
-        see: &mut impl FnMut(&RawEvent<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        each_line(customer, head.lines, plain_times, see)?;
-        for number in 0..head.n_more {
-            let record = self.more.get((customer.as_bytes(), number)).map_err(StoreError::of)?;
-            let record = record.ok_or_else(|| damaged_record(customer))?;
-            let lines = chunk_lines(customer, number, record.value());
-            let lines = lines.ok_or_else(|| damaged_record(customer))?;
-            each_line(customer, lines, plain_times, see)?;
-        }
-        Ok(())
-    }
 }
 
 /// Something that the store keeps of a customer.
@@ -251,23 +274,6 @@ impl Snapshot {
 pub enum Kept<'a> {
     Line(&'a RawEvent<'a>),
     About(&'a About),
-}
-
-fn head_of<'r>(customer: &str, record: &'r [u8]) -> Result<Head<'r>, StoreError> {
-    Head::take(customer, record).ok_or_else(|| damaged_record(customer))
-}
-
-fn each_line<E: From<StoreError>>(
-    customer: &str,
-    bytes: &[u8],
-    plain_times: bool,
-    see: &mut impl FnMut(&RawEvent<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut lines = Lines::new(bytes, plain_times).of(customer);
-    while let Some(raw) = lines.read().map_err(|_| damaged_record(customer))? {
-        see(&raw)?;
-    }
-    Ok(())
 }
 
 /// The names of attributes in the order of their numbers.

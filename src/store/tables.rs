@@ -9,6 +9,13 @@ pub const HEADS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("heads");
 /// Customer id and number to a further chunk of lines.
 pub const MORE: TableDefinition<(&[u8], u32), &[u8]> = TableDefinition::new("more");
 
+/// What waits: the sequence at which a commit began and the number of a part of its lines, to the part
+/// ([`super::waiting`]).
+pub const JOURNAL: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("journal");
+
+/// Where the ranges of customers begin, and as of when each was merged ([`super::waiting`]).
+pub const RANGES: TableDefinition<(), &[u8]> = TableDefinition::new("ranges");
+
 /// Names of attributes by number.
 pub const NAMES: TableDefinition<u32, &str> = TableDefinition::new("names");
 
@@ -22,7 +29,7 @@ pub const TOMBSTONES: TableDefinition<&[u8; 32], i64> = TableDefinition::new("to
 pub const META: TableDefinition<&str, i64> = TableDefinition::new("meta");
 
 /// The name of the store's id in [`META`], whose bits it is.
-pub const ID: &str = "id";
+const ID: &str = "id";
 
 /// The name of [`NamesSum`] in [`META`].
 const NAMES_SUM: &str = "names";
@@ -38,8 +45,12 @@ pub struct Meta {
     pub id: Option<u64>,
     /// How often the store has changed.
     pub sequence: u64,
+    /// Customers of whom anything is there.
+    pub customers: u64,
     /// Lines that are there.
     pub lines: u64,
+    /// Those of them that wait to be put into their customers' records.
+    pub waiting: u64,
     /// How often something was told of a customer besides events.
     pub abouts: u64,
     /// The newest instant of a line, in UTC milliseconds.
@@ -90,7 +101,9 @@ impl Meta {
             format: count("format")?,
             id: number(ID)?.map(|id| id as u64),
             sequence: count("sequence")?,
+            customers: count("customers")?,
             lines: count("lines")?,
+            waiting: count("waiting")?,
             abouts: count("abouts")?,
             newest: number("newest")?,
             kept_from: number("kept_from")?,
@@ -103,7 +116,9 @@ impl Meta {
         let counts = [
             ("format", self.format),
             ("sequence", self.sequence),
+            ("customers", self.customers),
             ("lines", self.lines),
+            ("waiting", self.waiting),
             ("abouts", self.abouts),
         ];
         for (name, value) in counts {

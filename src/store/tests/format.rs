@@ -1,7 +1,7 @@
 //! Stores of earlier programs open, and those of later ones are refused by name.
 
 use super::super::guard::guarded;
-use super::super::tables::{HEADS, META};
+use super::super::tables::{HEADS, JOURNAL, META};
 use super::super::{About, FILE, FORMAT, SourceProgress};
 use super::disk::Disk;
 use super::model::{Content, Model};
@@ -11,14 +11,14 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use habitus_engine::domain::{AttributeValue, Label, Timestamp};
-use redb::ReadableDatabase;
+use redb::{ReadableDatabase, ReadableTable};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// A store of format 1 that holds [`known`] and was closed. It is never made anew: [`write_sample`]
-/// has made it.
-const FORMAT_1: &[u8] = include_bytes!("format1.redb.gz");
+/// Stores of each format that hold [`known`] and were closed. They are never made anew:
+/// [`write_sample`] has made them. In that of format 2 lines wait.
+const SAMPLES: [&[u8]; 2] = [include_bytes!("format1.redb.gz"), include_bytes!("format2.redb.gz")];
 
 fn line(at: i64, time: Option<&str>, item: &str, amount: &str) -> Line {
     let (time, item) = (time.map(str::to_owned), item.to_owned());
@@ -62,14 +62,19 @@ fn known() -> Vec<Step> {
     ]
 }
 
-fn sample() -> Vec<u8> {
+fn sample(format: usize) -> Vec<u8> {
     let mut image = Vec::new();
-    GzDecoder::new(FORMAT_1).read_to_end(&mut image).unwrap();
+    GzDecoder::new(SAMPLES[format - 1]).read_to_end(&mut image).unwrap();
     image
 }
 
 #[test]
-fn a_store_of_format_1_opens() {
+fn stores_of_all_formats_open() {
+    (1..=SAMPLES.len()).for_each(opens);
+}
+
+fn opens(format: usize) {
+    let sample = || sample(format);
     let expected = Model::all(&known()).last().unwrap().content();
     let mut content = Content::of(&store(&Disk::of(sample()), ROOMY).unwrap(), &rules()).unwrap();
     // A model knows all customers of workloads, and this one is not of them.
@@ -81,6 +86,7 @@ fn a_store_of_format_1_opens() {
     let held = Store::open(directory.path(), &settings(ROOMY)).unwrap();
     assert_eq!(held.erased_at("gone").unwrap(), Some(Timestamp(10)));
     let snapshot = held.snapshot();
+    assert_eq!(snapshot.n_waiting(), if format == 1 { 0 } else { expected.n_lines });
     let many = snapshot.history("many", &rules(), None).unwrap().unwrap();
     // Of each of 40 orders two lines are one event.
     assert_eq!(many.events().len(), 360);
@@ -95,6 +101,7 @@ fn a_store_of_format_1_opens() {
     assert!(snapshot.history("told", &rules(), None).unwrap().unwrap().opted_out());
     assert_eq!(snapshot.history("gone", &rules(), None).unwrap(), None);
     drop(snapshot);
+    assert_eq!(held.stats().unwrap().format, FORMAT);
     assert_eq!(held.check().unwrap().faults, [""; 0]);
 }
 
@@ -102,7 +109,7 @@ fn a_store_of_format_1_opens() {
 fn a_store_of_before_there_were_ids_gets_one_and_keeps_it() {
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let ids = directories.each_ref().map(|directory| {
-        fs::write(directory.path().join(FILE), sample()).unwrap();
+        fs::write(directory.path().join(FILE), sample(1)).unwrap();
         let open = || Store::open(directory.path(), &settings(ROOMY)).unwrap();
         let held = open();
         let (id, sequence) = (held.id(), held.snapshot().sequence());
@@ -122,9 +129,10 @@ fn a_store_of_before_there_were_ids_gets_one_and_keeps_it() {
 /// such change, so the customer of many chunks is left out.
 #[test]
 fn what_is_written_today_is_of_the_format_of_the_sample() {
-    let held = store(&empty(), ROOMY).unwrap();
+    // So little memory that nothing waits.
+    let held = store(&empty(), 64).unwrap();
     known().iter().for_each(|step| drop(go(&held, step).unwrap()));
-    let then = store(&Disk::of(sample()), ROOMY).unwrap();
+    let then = store(&Disk::of(sample(1)), ROOMY).unwrap();
     let record = |held: &Store, customer: &str| {
         guarded(|| {
             let transaction = held.database.get()?.begin_read().unwrap();
@@ -138,6 +146,22 @@ fn what_is_written_today_is_of_the_format_of_the_sample() {
         assert!(then.is_some());
         assert_eq!(record(&held, customer).unwrap(), then, "{customer}, format {FORMAT}");
     }
+}
+
+/// What waits is written as it was, too.
+#[test]
+fn what_waits_today_is_of_the_format_of_the_sample() {
+    let held = store(&empty(), ROOMY).unwrap();
+    known().iter().for_each(|step| drop(go(&held, step).unwrap()));
+    let then = store(&Disk::of(sample(2)), ROOMY).unwrap();
+    let [now, then] = [held, then].map(|held| {
+        let transaction = held.database.get().unwrap().begin_read().unwrap();
+        let journal = transaction.open_table(JOURNAL).unwrap();
+        let entries = journal.iter().unwrap().map(Result::unwrap);
+        entries.map(|(key, part)| (key.value(), part.value().to_vec())).collect::<Vec<_>>()
+    });
+    assert!(!then.is_empty());
+    assert!(now == then, "format {FORMAT}");
 }
 
 #[test]

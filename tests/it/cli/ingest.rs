@@ -462,7 +462,7 @@ fn event(number: usize) -> pb::IngestEventsRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_a_kill() {
-    const MOST: usize = 100_000;
+    const MOST: usize = 2_000_000;
     const MARGIN: usize = 3_000;
     let place = Place::new("");
     let mut draws = Draws::new(Seed(23));

@@ -1,0 +1,251 @@
+//! Who and what is surely new, without a look at the customers' records.
+//!
+//! An event that has an id must be compared with all of its customer's, which costs a page for each of
+//! many customers. Where many come for one range of customers, all that is there of the range is read
+//! once and remembered: who is there, and the event ids in a Bloom filter, whose bits of one id lie in
+//! one line of the processor's cache (Putze, Sanders and Singler 2007). What is not in it is new. What
+//! is may be, and is looked at.
+
+use super::batch::{Batch, Outcome, Seen};
+use super::line::EventIds;
+use super::waiting::{Incoming, Ranges};
+use super::{Snapshot, StoreError};
+use habitus_engine::domain::{RawValue, hash};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Bound;
+
+/// Bits of an id that are set, of those of a block.
+const BITS: u32 = 4;
+const WORDS: usize = 8;
+
+/// Bits of memory for an id, which leave one in some thirty that are new to be looked at.
+const BITS_PER_ID: usize = 7;
+
+/// Room for ids to come, as a part of those that are there.
+const ROOM: usize = 4;
+
+/// A range is read when so large a part of its lines were looked at: reading all of them in a row costs
+/// as much less.
+const PART_LOOKED_AT: u64 = 64;
+
+/// Lines that are read at one commit, which waits for it, but for the last range of them.
+const LINES_AT_ONCE: u64 = 200_000;
+
+/// What is known of ranges of customers.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By the first id.
+    ranges: BTreeMap<Box<str>, KnownRange>,
+    /// How often somebody of a range was looked at that is not known; by the first id.
+    looks: BTreeMap<Box<str>, u64>,
+}
+
+/// What is known of one range.
+#[derive(Debug)]
+pub(super) struct KnownRange {
+    /// The first id after the range.
+    end: Option<Box<str>>,
+    /// Hashes of all customers.
+    customers: HashSet<u64, BuildHasherDefault<Hashed>>,
+    ids: Vec<[u64; WORDS]>,
+    /// Ids that may still come before too many of them look alike.
+    room: usize,
+}
+
+/// A number that is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl Known {
+    /// What is known of a range, if all of it is.
+    pub fn of(&self, (first, end): (&str, Option<&str>)) -> Option<&KnownRange> {
+        let (_, found) = self.ranges.range::<str, _>(until(first)).next_back()?;
+        let is_whole = match (&found.end, end) {
+            (None, _) => true,
+            (Some(known), Some(end)) => **known >= *end,
+            (Some(_), None) => false,
+        };
+        is_whole.then_some(found)
+    }
+
+    /// Notes what a commit made of the records of a batch.
+    pub fn note(
+        &mut self,
+        batch: &Batch,
+        order: &[usize],
+        incoming: &Incoming,
+        ranges: &Ranges,
+        outcomes: &[Outcome],
+    ) {
+        for (at, places) in &incoming.records {
+            let records = &order[places.clone()];
+            let (first, end) = ranges.bounds(*at);
+            if self.of((first, end)).is_none() {
+                let looks = self.looks.entry(first.into()).or_default();
+                *looks = looks.saturating_add(records.len() as u64);
+                continue;
+            }
+            let Some((_, known)) = self.ranges.range_mut::<str, _>(until(first)).next_back() else {
+                continue;
+            };
+            for &record in records {
+                if matches!(outcomes[record], Outcome::Accepted | Outcome::Duplicate) {
+                    let customer = hash(batch.customer(record));
+                    known.customers.insert(customer);
+                    if let Seen::Line(line, _) = batch.record(record) {
+                        EventIds::new(line).flatten().for_each(|(_, id)| known.add(customer, id));
+                    }
+                }
+            }
+        }
+        // Of one that is too full too much looks alike. It is read again where that pays.
+        self.ranges.retain(|_, known| known.room > 0);
+    }
+
+    /// Lets go of somebody who was erased.
+    pub fn forget(&mut self, customer: &str) {
+        if let Some((_, known)) = self.ranges.range_mut::<str, _>(until(customer)).next_back() {
+            known.customers.remove(&hash(customer));
+        }
+    }
+
+    /// Reads ranges of which many were looked at, as long as no more bytes are taken.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read; a damaged record only leaves its range unknown.
+    pub fn learn(&mut self, snapshot: &Snapshot, most_bytes: usize) -> Result<(), StoreError> {
+        let ranges = snapshot.ranges();
+        let n_lines = snapshot.n_lines() / ranges.len() as u64;
+        let enough = n_lines / PART_LOOKED_AT;
+        // While a range is read its ids are in memory.
+        if n_lines as usize * size_of::<u64>() > most_bytes / 4 {
+            return Ok(());
+        }
+        for _ in 0..1 + LINES_AT_ONCE / n_lines.max(1) {
+            let most = self.looks.iter().max_by_key(|(_, looks)| **looks);
+            let Some((first, &looks)) = most else { return Ok(()) };
+            if looks <= enough || self.bytes() > most_bytes {
+                return Ok(());
+            }
+            let first = first.clone();
+            self.looks.remove(&first);
+            // Ranges may have been joined since.
+            let Some(bounds) = ranges.bounds_from(&first) else { continue };
+            if let Some(known) = KnownRange::read(snapshot, bounds)? {
+                let (first, end) = bounds;
+                let is_within = |other: &str| other >= first && end.is_none_or(|end| other < end);
+                self.ranges.retain(|other, _| !is_within(other));
+                self.ranges.insert(first.into(), known);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many ranges are known.
+    #[cfg(test)]
+    pub fn n_ranges(&self) -> usize {
+        self.ranges.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.ranges.values().map(KnownRange::bytes).sum()
+    }
+}
+
+impl KnownRange {
+    /// Of all customers of a range; `None` where one of them cannot be read.
+    fn read(
+        snapshot: &Snapshot,
+        (first, end): (&str, Option<&str>),
+    ) -> Result<Option<KnownRange>, StoreError> {
+        let (mut customers, mut ids) = (HashSet::default(), Vec::new());
+        for one in snapshot.everybody(Bound::Included(first))? {
+            let one = one?;
+            if end.is_some_and(|end| *one.id >= *end) {
+                break;
+            }
+            let customer = hash(&one.id);
+            customers.insert(customer);
+            let read = one.held().and_then(|held| {
+                snapshot.each_chunk(&held, |chunk| {
+                    for id in EventIds::new(chunk) {
+                        let (_, id) = id.map_err(|_| super::damaged_record(&one.id))?;
+                        ids.push(id_hash(customer, id));
+                    }
+                    Ok(())
+                })
+            });
+            match read {
+                Err(StoreError::DamagedRecord { .. }) => return Ok(None),
+                read => read?,
+            }
+        }
+        let room = ids.len() / ROOM + 1_000;
+        let n_blocks = (ids.len() + room) * BITS_PER_ID / (64 * WORDS) + 1;
+        let end = end.map(Box::from);
+        let mut known = KnownRange { end, customers, ids: vec![[0; WORDS]; n_blocks], room };
+        ids.into_iter().for_each(|id| known.set(id));
+        Ok(Some(known))
+    }
+
+    /// Whether there is somebody.
+    pub fn has(&self, customer: &str) -> bool {
+        self.customers.contains(&hash(customer))
+    }
+
+    /// Whether a line with this event id may have been there before.
+    pub fn may_have(&self, customer: &str, id: RawValue<'_>) -> bool {
+        let (block, bits) = self.place(id_hash(hash(customer), id));
+        self.ids[block].iter().zip(bits).all(|(word, bits)| word & bits == bits)
+    }
+
+    fn add(&mut self, customer: u64, id: RawValue<'_>) {
+        self.room = self.room.saturating_sub(1);
+        self.set(id_hash(customer, id));
+    }
+
+    fn set(&mut self, hash: u64) {
+        let (block, bits) = self.place(hash);
+        self.ids[block].iter_mut().zip(bits).for_each(|(word, bits)| *word |= bits);
+    }
+
+    /// The block of an id, and its bits there.
+    fn place(&self, hash: u64) -> (usize, [u64; WORDS]) {
+        // The high half chooses the block, and nine bits of the others each of an id's.
+        let block = (((hash >> 32) * self.ids.len() as u64) >> 32) as usize;
+        let mut bits = [0; WORDS];
+        for number in 0..BITS {
+            let at = (hash >> (9 * number)) as usize % (64 * WORDS);
+            bits[at / 64] |= 1 << (at % 64);
+        }
+        (block, bits)
+    }
+
+    fn bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 9;
+        self.customers.capacity() * 8 / 7 * ENTRY_BYTES + std::mem::size_of_val(&*self.ids)
+    }
+}
+
+fn until(id: &str) -> (Bound<&str>, Bound<&str>) {
+    (Bound::Unbounded, Bound::Included(id))
+}
+
+/// A number for an event id of a customer.
+fn id_hash(customer: u64, id: RawValue<'_>) -> u64 {
+    let text = hash(&id.text_in(&mut itoa::Buffer::new()));
+    (customer ^ text.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

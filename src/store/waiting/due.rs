@@ -1,0 +1,138 @@
+//! Which ranges a commit puts into the customers' records.
+
+use super::memtable::bytes_of;
+use super::{Journal, Ranges};
+use crate::store::batch::{Batch, Seen};
+use std::ops::Range;
+
+/// A range is merged at once when a commit alone has so large a part of all that may wait for it, and
+/// is cut where so much was merged.
+const STEPS: u64 = 64;
+
+/// So many steps are merged at once where no commit calls for it.
+const STEPS_AT_ONCE: u64 = 16;
+
+/// The parts of the journal that are of several ranges hold at most such a part of what may wait. They
+/// stay until none of their lines waits.
+const MOST_SHARED: u64 = 2;
+
+/// What may wait in one store, at most; a place in a memtable is a number of 32 bits.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// The records of a batch by range.
+pub struct Incoming {
+    /// Where in the order of customers each range's begin and end; a range without any is not here.
+    pub records: Vec<(usize, Range<usize>)>,
+    /// What they would take if they waited.
+    bytes: Vec<u64>,
+}
+
+impl Incoming {
+    /// The records of a batch, in an order of customers.
+    pub fn new(ranges: &Ranges, batch: &Batch, order: &[usize]) -> Incoming {
+        let mut incoming = Incoming { records: Vec::new(), bytes: vec![0; ranges.all.len()] };
+        let mut start = 0;
+        while let Some(&first) = order.get(start) {
+            let at = ranges.of(batch.customer(first));
+            let rest = &order[start..];
+            let n = match ranges.all.get(at + 1) {
+                Some(next) => {
+                    rest.partition_point(|&record| batch.key(record) < next.first.as_bytes())
+                }
+                None => rest.len(),
+            };
+            incoming.bytes[at] =
+                rest[..n].iter().map(|&record| Incoming::bytes_in(batch, record)).sum();
+            incoming.records.push((at, start..start + n));
+            start += n;
+        }
+        incoming
+    }
+
+    /// What a record would take if it waited.
+    pub fn bytes_in(batch: &Batch, record: usize) -> u64 {
+        match batch.record(record) {
+            Seen::Line(line, _) => Incoming::bytes_of(batch.key(record), line),
+            Seen::About(_) => 0,
+        }
+    }
+
+    /// What a line takes that waits.
+    pub fn bytes_of(customer: &[u8], line: &[u8]) -> u64 {
+        bytes_of(customer, line)
+    }
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    most: u64,
+    step: u64,
+}
+
+impl Room {
+    /// So many bytes.
+    pub fn of(bytes: usize) -> Room {
+        let most = (bytes as u64).min(MOST_BYTES);
+        Room { most, step: (most / STEPS).max(1) }
+    }
+
+    /// So many steps less than there is; at first some, and nothing in the end.
+    pub fn less(self, waiting: u64) -> Room {
+        Room { most: self.most.min(waiting.saturating_sub(STEPS_AT_ONCE * self.step)), ..self }
+    }
+}
+
+/// The ranges that are merged by a commit.
+pub struct Due {
+    is_due: Vec<bool>,
+    /// What is merged before a range is cut.
+    pub step: u64,
+}
+
+impl Due {
+    /// Those of which what waits has no room.
+    pub fn new(ranges: &Ranges, journal: &Journal, incoming: &Incoming, room: Room) -> Due {
+        let Room { most, step } = room;
+        let mut is_due: Vec<bool> = incoming.bytes.iter().map(|&bytes| bytes >= step).collect();
+        let tables: Vec<(u64, Option<u64>)> = ranges
+            .all
+            .iter()
+            .map(|range| range.table())
+            .map(|table| (table.bytes(), table.oldest()))
+            .collect();
+        let weigh = |at: usize| tables[at].0 + incoming.bytes[at];
+        let mut left: Vec<usize> = (0..is_due.len()).filter(|&at| !is_due[at]).collect();
+        let mut waiting: u64 = left.iter().map(|&at| weigh(at)).sum();
+        // The fullest first: of them a page holds most.
+        left.sort_unstable_by_key(|&at| weigh(at));
+        while waiting > most
+            && let Some(at) = left.pop()
+        {
+            is_due[at] = true;
+            waiting -= weigh(at);
+        }
+        let room = most / MOST_SHARED;
+        if journal.shared_bytes() > room {
+            left.sort_unstable_by_key(|&at| std::cmp::Reverse(tables[at].1.unwrap_or(u64::MAX)));
+            let oldest = |left: &[usize]| left.last().and_then(|&at| tables[at].1);
+            while let Some(floor) = oldest(&left)
+                && journal.shared_bytes_from(floor) > room
+                && let Some(at) = left.pop()
+            {
+                is_due[at] = true;
+            }
+        }
+        Due { is_due, step }
+    }
+
+    /// Whether a range is one of them.
+    pub fn has(&self, at: usize) -> bool {
+        self.is_due.get(at).is_some_and(|&is_due| is_due)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        !self.is_due.contains(&true)
+    }
+}
