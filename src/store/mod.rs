@@ -2,10 +2,12 @@
 //!
 //! Lines are kept as they came; the rules of a version make histories of them when they are read, by
 //! the same functions as rows of a file, so that any version can answer from any store. `line` is how
-//! a line is kept, `head` and `about` how a customer is, `tables` where; `batch` and `appending` are
-//! the way in, `snapshot` is the way out, `writer` commits for many callers at once, and
-//! `maintenance` is what an operator asks for. redb keeps the tables, and no other room knows it;
-//! `file` and `guard` stand between it and a disk that is not what redb takes it for.
+//! a line is kept, `head` and `about` how a customer is, `tables` where. `batch` and `appending` are
+//! the way in: lines go to `records`, or to `waiting` until there are enough for a range of customers;
+//! `twins` and `known` tell what came before. `snapshot` and `everybody` are the way out, `writer`
+//! commits for many callers at once, and `maintenance` is what an operator asks for. redb keeps the
+//! tables, and no other room knows it; `file` and `guard` stand between it and a disk that is not what
+//! redb takes it for.
 //!
 //! What is absent: a clock (the caller passes the time), rules of its own, and answers.
 

@@ -266,7 +266,7 @@ impl Ranges {
     }
 }
 
-/// Every so-manieth range.
+/// The ranges whose numbers leave `lane` when they are divided by `of`.
 #[derive(Debug, Clone, Copy)]
 struct Lane {
     lane: usize,
