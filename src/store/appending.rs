@@ -13,6 +13,7 @@ use super::waiting::{Added, Due, Incoming, Ranges, Waiting};
 use super::{MAX_NAMES, SourceProgress, StoreError, damaged_record};
 use habitus_engine::domain::{RawEvent, Timestamp};
 use redb::{ReadableTable, WriteTransaction};
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 /// What a commit does.
@@ -90,8 +91,7 @@ impl<'t> Appending<'t> {
                 let known = known.of(ranges.bounds(at));
                 for records in self.batch.each_customer(records) {
                     let customer = self.batch.customer(records[0]);
-                    let waiting = ranges.lines(customer, u64::MAX);
-                    self.wait(at, customer, &waiting, known, records)?;
+                    self.wait(ranges, at, customer, known, records)?;
                 }
             }
         }
@@ -105,7 +105,7 @@ impl<'t> Appending<'t> {
     }
 
     /// Merges what waits of a range and what comes, in the order of customers, and tells where it may
-    /// be cut: behind each so many bytes, where a customer counts as one line, as they come in streams.
+    /// be cut.
     fn range(
         &mut self,
         ranges: &Ranges,
@@ -114,8 +114,8 @@ impl<'t> Appending<'t> {
         records: &[usize],
     ) -> Result<Vec<String>, StoreError> {
         let batch = self.batch;
-        let (mut cuts, mut bytes) = (Vec::new(), 0);
-        let Some(table) = ranges.table(at) else { return Ok(cuts) };
+        let mut cutting = Cutting { step: step.max(1), bytes: 0, places: Vec::new() };
+        let Some(table) = ranges.table(at) else { return Ok(Vec::new()) };
         let mut waiting = table.customers(u64::MAX).into_iter().peekable();
         let mut coming = batch.each_customer(records).peekable();
         loop {
@@ -124,12 +124,8 @@ impl<'t> Appending<'t> {
             let customer = match (waits, comes) {
                 (Some(waits), Some(comes)) => waits.min(comes),
                 (Some(customer), None) | (None, Some(customer)) => customer,
-                (None, None) => return Ok(cuts),
+                (None, None) => return Ok(cutting.cuts()),
             };
-            if bytes >= step {
-                cuts.push(customer.to_owned());
-                bytes = 0;
-            }
             let waiting = match waiting.next_if_eq(&customer) {
                 Some(customer) => table.lines(customer, u64::MAX),
                 None => Waiting::default(),
@@ -140,7 +136,7 @@ impl<'t> Appending<'t> {
             };
             let lines = waiting.iter().map(|line| Incoming::bytes_of(customer.as_bytes(), line));
             let come = records.iter().map(|&record| Incoming::bytes_in(batch, record));
-            bytes += lines.chain(come).max().unwrap_or_default();
+            cutting.see(customer, lines.chain(come).max().unwrap_or_default());
             self.merge(at, customer, &waiting, records)?;
         }
     }
@@ -159,7 +155,8 @@ impl<'t> Appending<'t> {
         match self.merge_all(customer, waiting, records) {
             Err(StoreError::DamagedRecord { .. }) => {
                 self.refuse(before, records);
-                waiting.iter().for_each(|line| self.added.push_again(at, customer, line));
+                let again = |line| self.added.push_again(at, customer, line, waiting.has_record);
+                waiting.iter().for_each(again);
                 Ok(())
             }
             other => other,
@@ -173,6 +170,9 @@ impl<'t> Appending<'t> {
         records: &[usize],
     ) -> Result<(), StoreError> {
         let open = self.records.take(customer)?;
+        if open.is_none() && waiting.has_record {
+            return Err(damaged_record(customer));
+        }
         let is_new = open.is_none() && waiting.is_empty();
         if is_new && self.records.is_erased(customer)? {
             records.iter().for_each(|&record| self.outcomes[record] = Outcome::Erased);
@@ -218,14 +218,14 @@ impl<'t> Appending<'t> {
     /// Takes the records of a customer; lines wait.
     fn wait(
         &mut self,
+        ranges: &Ranges,
         at: usize,
         customer: &str,
-        waiting: &Waiting,
         known: Option<&KnownRange>,
         records: &[usize],
     ) -> Result<(), StoreError> {
         let before = self.meta;
-        match self.wait_all(at, customer, waiting, known, records) {
+        match self.wait_all(ranges, at, customer, known, records) {
             Err(StoreError::DamagedRecord { .. }) => {
                 self.refuse(before, records);
                 Ok(())
@@ -236,28 +236,36 @@ impl<'t> Appending<'t> {
 
     fn wait_all(
         &mut self,
+        ranges: &Ranges,
         at: usize,
         customer: &str,
-        waiting: &Waiting,
         known: Option<&KnownRange>,
         records: &[usize],
     ) -> Result<(), StoreError> {
         let damaged = || damaged_record(customer);
-        if waiting.iter().any(<[u8]>::is_empty) {
+        let standing = ranges.standing(at, customer);
+        if standing.is_some_and(|standing| standing.is_damaged) {
             return Err(damaged());
         }
+        // Whoever has many lines that wait pays for reading them only where an id is to be found.
+        let lines = OnceCell::new();
+        let waiting = || lines.get_or_init(|| ranges.lines(customer, u64::MAX));
         // Whatever the record holds, it has nothing to do with lines that are surely new.
         let known = known.filter(|known| self.are_new(customer, known, records));
         let kept = match known {
             Some(_) => None,
             None => self.records.heads.get(customer.as_bytes()).map_err(StoreError::of)?,
         };
-        let is_known = known.is_some_and(|known| known.has(customer));
-        let head = match &kept {
-            Some(record) => Head::take(customer, record.value()).ok_or_else(damaged)?,
-            None => Head::new(waiting.first_sequence().unwrap_or(self.first_sequence)),
+        let has_record = match standing {
+            Some(standing) => standing.has_record,
+            None => kept.is_some() || known.is_some_and(|known| known.has(customer)),
         };
-        let is_new = kept.is_none() && waiting.is_empty() && !is_known;
+        let mut head = match &kept {
+            Some(record) => Head::take(customer, record.value()).ok_or_else(damaged)?,
+            None if has_record && known.is_none() => return Err(damaged()),
+            None => Head::new(self.first_sequence),
+        };
+        let is_new = standing.is_none() && !has_record;
         if is_new && self.records.is_erased(customer)? {
             records.iter().for_each(|&record| self.outcomes[record] = Outcome::Erased);
             return Ok(());
@@ -277,11 +285,14 @@ impl<'t> Appending<'t> {
                     let mut lines = Lines::new(bytes, false);
                     let raw = only(&mut lines).ok_or_else(damaged_batch)?;
                     let (outcome, is_kept) = twins.seen(&raw, |see| {
-                        see(head.lines)?;
-                        for number in 0..head.n_more {
-                            see(&self.records.chunk(customer, number)?)?;
+                        if known.is_none() {
+                            see(head.lines)?;
+                            for number in 0..head.n_more {
+                                see(&self.records.chunk(customer, number)?)?;
+                            }
+                            waiting().iter().try_for_each(&mut *see)?;
                         }
-                        waiting.iter().chain(accepted.iter().copied()).try_for_each(see)
+                        accepted.iter().copied().try_for_each(see)
                     })?;
                     self.outcomes[record] = outcome;
                     if is_kept {
@@ -292,10 +303,16 @@ impl<'t> Appending<'t> {
             }
         }
         let about = about.filter(|about| about.as_deref() != head.about);
-        let told = about.map(|about| Head { about: about.as_deref(), ..head }.record(customer));
+        let told = about.map(|about| {
+            if kept.is_none() {
+                head.first_sequence = waiting().first_sequence().unwrap_or(self.first_sequence);
+            }
+            Head { about: about.as_deref(), ..head }.record(customer)
+        });
         drop(kept);
         self.meta.customers += u64::from(is_new && (told.is_some() || !accepted.is_empty()));
-        accepted.into_iter().for_each(|line| self.added.push(at, customer, line));
+        let has_record = has_record || standing.is_none() && told.is_some();
+        accepted.into_iter().for_each(|line| self.added.push(at, customer, line, has_record));
         match told {
             Some(record) => self.records.put_head(customer, &record),
             None => Ok(()),
@@ -317,6 +334,39 @@ impl<'t> Appending<'t> {
     fn refuse(&mut self, before: Meta, records: &[usize]) {
         self.meta = before;
         records.iter().for_each(|&record| self.outcomes[record] = Outcome::Damaged);
+    }
+}
+
+/// Where a range that is merged may be cut.
+struct Cutting {
+    /// About what is merged before it is cut.
+    step: u64,
+    /// What was merged, where a customer counts as one line, as they come in streams.
+    bytes: u64,
+    /// Customers with what was merged before them, some for each step.
+    places: Vec<(u64, String)>,
+}
+
+impl Cutting {
+    const PLACES_A_STEP: u64 = 8;
+
+    fn see(&mut self, customer: &str, bytes: u64) {
+        let last = self.places.last().map_or(0, |(bytes, _)| *bytes);
+        if self.bytes - last > self.step / Cutting::PLACES_A_STEP {
+            self.places.push((self.bytes, customer.to_owned()));
+        }
+        self.bytes += bytes;
+    }
+
+    /// Where further ranges begin, so that all come to about as much, and to no less than a step.
+    fn cuts(self) -> Vec<String> {
+        let n = self.bytes / self.step;
+        let mut places = self.places.into_iter();
+        let cuts = (1..n).filter_map(|part| {
+            let end = self.bytes / n * part;
+            places.find(|(bytes, _)| *bytes >= end).map(|(_, customer)| customer)
+        });
+        cuts.collect()
     }
 }
 

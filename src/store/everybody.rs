@@ -96,6 +96,7 @@ impl<'r> Held<'r> {
     ) -> Result<Held<'r>, StoreError> {
         let head = match record {
             Some(record) => Head::take(customer, record).ok_or_else(|| damaged_record(customer))?,
+            None if waiting.has_record => return Err(damaged_record(customer)),
             None => Head::new(waiting.first_sequence().unwrap_or_default()),
         };
         Ok(Held { customer, head, waiting })

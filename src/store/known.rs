@@ -7,6 +7,7 @@
 //! is may be, and is looked at.
 
 use super::batch::{Batch, Outcome, Seen};
+use super::guard::guarded;
 use super::line::EventIds;
 use super::waiting::{Incoming, Ranges};
 use super::{Snapshot, StoreError};
@@ -32,6 +33,10 @@ const PART_LOOKED_AT: u64 = 64;
 /// Lines that are read at one commit, which waits for it, but for the last range of them.
 const LINES_AT_ONCE: u64 = 200_000;
 
+/// Bytes of lines that are read, at most, for each id that there is room for: those without ids take time
+/// too.
+const BYTES_AN_ID: usize = 64;
+
 /// What is known of ranges of customers.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -39,6 +44,8 @@ pub(super) struct Known {
     ranges: BTreeMap<Box<str>, KnownRange>,
     /// How often somebody of a range was looked at that is not known; by the first id.
     looks: BTreeMap<Box<str>, u64>,
+    /// Ranges that cannot be read or are too large, with the first ids after them.
+    unknowable: BTreeMap<Box<str>, Option<Box<str>>>,
 }
 
 /// What is known of one range.
@@ -94,6 +101,8 @@ impl Known {
             let records = &order[places.clone()];
             let (first, end) = ranges.bounds(*at);
             if self.of((first, end)).is_none() {
+                // Where ranges were joined, something is known of a part, which misses what came.
+                self.forget_all(first, end);
                 let looks = self.looks.entry(first.into()).or_default();
                 *looks = looks.saturating_add(records.len() as u64);
                 continue;
@@ -122,36 +131,53 @@ impl Known {
         }
     }
 
-    /// Reads ranges of which many were looked at, as long as no more bytes are taken.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be read; a damaged record only leaves its range unknown.
-    pub fn learn(&mut self, snapshot: &Snapshot, most_bytes: usize) -> Result<(), StoreError> {
+    /// Reads ranges of which many were looked at, as long as no more bytes are taken. One that cannot be
+    /// read, or is too large, stays unknown.
+    pub fn learn(&mut self, snapshot: &Snapshot, most_bytes: usize) {
         let ranges = snapshot.ranges();
         let n_lines = snapshot.n_lines() / ranges.len() as u64;
         let enough = n_lines / PART_LOOKED_AT;
         // While a range is read its ids are in memory.
-        if n_lines as usize * size_of::<u64>() > most_bytes / 4 {
-            return Ok(());
-        }
+        let most_ids = most_bytes / 4 / size_of::<u64>();
         for _ in 0..1 + LINES_AT_ONCE / n_lines.max(1) {
             let most = self.looks.iter().max_by_key(|(_, looks)| **looks);
-            let Some((first, &looks)) = most else { return Ok(()) };
+            let Some((first, &looks)) = most else { return };
             if looks <= enough || self.bytes() > most_bytes {
-                return Ok(());
+                return;
             }
             let first = first.clone();
             self.looks.remove(&first);
             // Ranges may have been joined since.
             let Some(bounds) = ranges.bounds_from(&first) else { continue };
-            if let Some(known) = KnownRange::read(snapshot, bounds)? {
-                let (first, end) = bounds;
-                let is_within = |other: &str| other >= first && end.is_none_or(|end| other < end);
-                self.ranges.retain(|other, _| !is_within(other));
-                self.ranges.insert(first.into(), known);
+            let end: Option<Box<str>> = bounds.1.map(Box::from);
+            if self.unknowable.get(&first).is_some_and(|before| *before == end) {
+                continue;
+            }
+            match guarded(|| KnownRange::read(snapshot, bounds, most_ids)) {
+                Ok(Some(known)) => {
+                    self.forget_all(bounds.0, bounds.1);
+                    self.unknowable.remove(&first);
+                    self.ranges.insert(first, known);
+                }
+                Ok(None) | Err(_) => drop(self.unknowable.insert(first, end)),
             }
         }
-        Ok(())
+    }
+
+    /// Lets go of what is known of any part of a range.
+    fn forget_all(&mut self, first: &str, end: Option<&str>) {
+        let from = self.ranges.range::<str, _>(until(first)).next_back();
+        let from = from.map_or_else(|| first.into(), |(first, _)| first.clone());
+        let begins_before = |other: &str| end.is_none_or(|end| other < end);
+        let ends_behind = |known: &KnownRange| known.end.as_deref().is_none_or(|end| end > first);
+        let gone: Vec<Box<str>> = self
+            .ranges
+            .range::<str, _>((Bound::Included(&*from), Bound::Unbounded))
+            .take_while(|(other, _)| begins_before(other))
+            .filter(|(_, known)| ends_behind(known))
+            .map(|(other, _)| other.clone())
+            .collect();
+        gone.iter().for_each(|other| drop(self.ranges.remove(other)));
     }
 
     /// How many ranges are known.
@@ -166,12 +192,13 @@ impl Known {
 }
 
 impl KnownRange {
-    /// Of all customers of a range; `None` where one of them cannot be read.
+    /// Of all customers of a range; `None` where there are more ids than these.
     fn read(
         snapshot: &Snapshot,
         (first, end): (&str, Option<&str>),
+        most_ids: usize,
     ) -> Result<Option<KnownRange>, StoreError> {
-        let (mut customers, mut ids) = (HashSet::default(), Vec::new());
+        let (mut customers, mut ids, mut n_bytes) = (HashSet::default(), Vec::new(), 0);
         for one in snapshot.everybody(Bound::Included(first))? {
             let one = one?;
             if end.is_some_and(|end| *one.id >= *end) {
@@ -179,18 +206,16 @@ impl KnownRange {
             }
             let customer = hash(&one.id);
             customers.insert(customer);
-            let read = one.held().and_then(|held| {
-                snapshot.each_chunk(&held, |chunk| {
-                    for id in EventIds::new(chunk) {
-                        let (_, id) = id.map_err(|_| super::damaged_record(&one.id))?;
-                        ids.push(id_hash(customer, id));
-                    }
-                    Ok(())
-                })
-            });
-            match read {
-                Err(StoreError::DamagedRecord { .. }) => return Ok(None),
-                read => read?,
+            snapshot.each_chunk(&one.held()?, |chunk| {
+                n_bytes += chunk.len();
+                for id in EventIds::new(chunk) {
+                    let (_, id) = id.map_err(|_| super::damaged_record(&one.id))?;
+                    ids.push(id_hash(customer, id));
+                }
+                Ok(())
+            })?;
+            if ids.len() > most_ids || n_bytes > most_ids * BYTES_AN_ID {
+                return Ok(None);
             }
         }
         let room = ids.len() / ROOM + 1_000;

@@ -98,6 +98,14 @@ impl Settings {
         (self.cache_bytes - self.waiting_share()) / 3 * 2
     }
 
+    /// Lines that one commit takes of many callers; the rest waits for the next. Half of the pages may be
+    /// such as are being written, and what does not fit is written twice. By measurement a line takes
+    /// half a page.
+    fn lines_at_once(&self) -> usize {
+        const PAGE: usize = 4 << 10;
+        (self.pages_bytes() / 2 / PAGE).max(1_000)
+    }
+
     /// What may be taken beside, to know of so many customers who and what is there without a look.
     fn known_bytes(&self, n_customers: u64) -> usize {
         const A_CUSTOMER: u64 = 48;
@@ -144,8 +152,8 @@ struct Writing {
 }
 
 impl Store {
-    /// Opens the store in a directory. Not all of it is read: how long it takes does not depend on
-    /// its size.
+    /// Opens the store in a directory. What waits is read, and of the rest a handful of pages: how long
+    /// it takes does not depend on the store's size.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::InUse`], [`StoreError::Format`], and faults of the
@@ -262,17 +270,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; what was not merged goes on waiting.
     pub fn settle(&self) -> Result<(), StoreError> {
-        let mut before = self.snapshot().n_waiting();
-        while before > 0 {
-            let nothing = Batch::default();
-            let settle = || self.append_all(&nothing, None, Room::less);
-            self.noting(self.database.writing(settle))?;
-            let after = self.snapshot().n_waiting();
-            // What waits for damaged records cannot be merged.
-            if after >= before {
+        let nothing = Batch::default();
+        let merged = |room: fn(Room, u64) -> Room| {
+            let before = self.snapshot().n_waiting();
+            self.noting(self.database.writing(|| self.append_all(&nothing, None, room)))?;
+            Ok::<_, StoreError>(before - self.snapshot().n_waiting().min(before))
+        };
+        while self.snapshot().n_waiting() > 0 {
+            // What waits for damaged records cannot be merged, and may be what was tried.
+            if merged(Room::less)? == 0 && merged(Room::none)? == 0 {
                 break;
             }
-            before = after;
         }
         Ok(())
     }
@@ -281,16 +289,21 @@ impl Store {
         &self,
         batch: &Batch,
         source: Option<&SourceProgress>,
-        room: impl FnOnce(Room, u64) -> Room,
+        room_for: impl FnOnce(Room, u64) -> Room,
     ) -> Result<Vec<Outcome>, StoreError> {
         let mut writing = self.begin_writing()?;
         let Writing { journal, known } = &mut *writing;
         let before = self.current.load_full();
-        known.learn(&before, self.settings.known_bytes(before.n_customers()))?;
-        let ranges = before.ranges();
+        known.learn(&before, self.settings.known_bytes(before.n_customers()));
+        let room = Room::of(self.settings.waiting_bytes());
+        let cut = before.ranges().cut(room.step()).map(|(ranges, were_cut)| {
+            journal.cut(&were_cut);
+            Arc::new(ranges)
+        });
+        let ranges = cut.as_ref().unwrap_or(before.ranges());
         let order = batch.by_customer();
         let incoming = Incoming::new(ranges, batch, &order);
-        let room = room(Room::of(self.settings.waiting_bytes()), ranges.bytes());
+        let room = room_for(room, ranges.bytes());
         let due = Due::new(ranges, journal, &incoming, room);
         let transaction = self.begin()?;
         let appending = Appending::open(&transaction, self.salt, batch)?;
@@ -300,10 +313,12 @@ impl Store {
         let ranges_after = if due.is_empty() {
             Arc::clone(ranges)
         } else {
-            let ranges = ranges.replaced(&appended.merged, first_sequence);
-            ranges.write(&transaction)?;
-            Arc::new(ranges)
+            let is_busy = |at: usize| incoming.is_for(at) && !due.has(at);
+            Arc::new(ranges.replaced(&appended.merged, first_sequence, is_busy))
         };
+        if !Arc::ptr_eq(&ranges_after, before.ranges()) {
+            ranges_after.write(&transaction)?;
+        }
         let merged = appended.merged.iter().map(|(at, _)| ranges.bounds(*at).0.into()).collect();
         let floor = ranges_after.oldest(first_sequence);
         let added = appended.added;
@@ -465,7 +480,8 @@ fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 }
 
 /// Makes a store of an earlier format one of the present, and gives it an id where it has none. All
-/// that it held stays as it is.
+/// that it held stays as it is: format 1 had nothing that waits, and in format 2 lines that wait did not
+/// say whether their customer has a record, which is read as that nobody knows.
 fn migrate(directory: &Path, database: &Database, id: Option<u64>) -> Result<u64, StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
     let id = match id {
@@ -479,7 +495,11 @@ fn migrate(directory: &Path, database: &Database, id: Option<u64>) -> Result<u64
     drop(heads);
     let mut table = transaction.open_table(META).map_err(StoreError::of)?;
     let meta = Meta::read(&table)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
-    let meta = Meta { format: FORMAT, id: Some(id), customers, waiting: 0, ..meta };
+    let meta = match meta.format {
+        1 => Meta { customers, waiting: 0, ..meta },
+        _ => meta,
+    };
+    let meta = Meta { format: FORMAT, id: Some(id), ..meta };
     meta.write(&mut table)?;
     drop(table);
     transaction.commit().map_err(StoreError::of)?;

@@ -6,9 +6,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Records that one commit takes, at most; the rest waits for the next.
-const MOST_AT_ONCE: usize = 500_000;
-
 /// Commits batches of many callers together. Dropping it commits what waits.
 pub struct Writer {
     jobs: Mutex<Option<Sender<Job>>>,
@@ -70,7 +67,7 @@ impl Drop for Writer {
 fn write(store: &Store, jobs: &Receiver<Job>) {
     while let Ok(Job { mut batch, done }) = jobs.recv() {
         let mut waiting = vec![(batch.len(), done)];
-        while batch.len() < MOST_AT_ONCE {
+        while batch.len() < store.settings.lines_at_once() {
             let Ok(next) = jobs.try_recv() else { break };
             waiting.push((next.batch.len(), next.done));
             batch.extend(next.batch);

@@ -17,8 +17,12 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 /// Stores of each format that hold [`known`] and were closed. They are never made anew:
-/// [`write_sample`] has made them. In that of format 2 lines wait.
-const SAMPLES: [&[u8]; 2] = [include_bytes!("format1.redb.gz"), include_bytes!("format2.redb.gz")];
+/// [`write_sample`] has made them. From format 2 on lines wait in them.
+const SAMPLES: [&[u8]; 3] = [
+    include_bytes!("format1.redb.gz"),
+    include_bytes!("format2.redb.gz"),
+    include_bytes!("format3.redb.gz"),
+];
 
 fn line(at: i64, time: Option<&str>, item: &str, amount: &str) -> Line {
     let (time, item) = (time.map(str::to_owned), item.to_owned());
@@ -153,7 +157,7 @@ fn what_is_written_today_is_of_the_format_of_the_sample() {
 fn what_waits_today_is_of_the_format_of_the_sample() {
     let held = store(&empty(), ROOMY).unwrap();
     known().iter().for_each(|step| drop(go(&held, step).unwrap()));
-    let then = store(&Disk::of(sample(2)), ROOMY).unwrap();
+    let then = store(&Disk::of(sample(SAMPLES.len())), ROOMY).unwrap();
     let [now, then] = [held, then].map(|held| {
         let transaction = held.database.get().unwrap().begin_read().unwrap();
         let journal = transaction.open_table(JOURNAL).unwrap();

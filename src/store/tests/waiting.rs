@@ -292,3 +292,137 @@ fn nothing_of_the_erased_is_left_in_the_journal() {
     drop((snapshot, parts, transaction));
     assert_eq!(held.check().unwrap().faults, [""; 0]);
 }
+
+/// Lines with ids of so many customers, the same number of each.
+fn feed(held: &Store, customers: impl Iterator<Item = u32>, id: &str) -> Vec<Outcome> {
+    let mut batch = Batch::default();
+    for customer in customers {
+        line(&mut batch, &format!("c{customer:06}"), "1", Some(id));
+    }
+    held.append(&batch, None).unwrap()
+}
+
+/// Whoever has lines that wait beside a record that is not found is told to be damaged, and is not
+/// answered from what waits alone.
+#[test]
+fn a_damaged_key_is_told_of_whoever_has_more_that_waits() {
+    let disk = empty();
+    let held = store(&disk, 64).unwrap();
+    feed(&held, 0..2_000, "first");
+    drop(held);
+    let held = store(&disk, ROOMY).unwrap();
+    feed(&held, 0..2_000, "second");
+    // Two of which there is no record.
+    feed(&held, [3_000, 3_001].into_iter(), "third");
+    assert!(held.snapshot().n_waiting() > 2_000);
+    let moved = |from: &str, to: &str| {
+        let transaction = held.database.get().unwrap().begin_write().unwrap();
+        let mut heads = transaction.open_table(HEADS).unwrap();
+        let record = heads.remove(from.as_bytes()).unwrap().unwrap().value().to_vec();
+        heads.insert(to.as_bytes(), record.as_slice()).unwrap();
+        drop(heads);
+        transaction.commit().unwrap();
+    };
+    moved("c000700", "c000990x");
+    drop(held);
+    let held = store(&disk, ROOMY).unwrap();
+    let snapshot = held.snapshot();
+    let is_damaged = |id: &str| {
+        let read = snapshot.history(id, &rules(), None);
+        matches!(read, Err(StoreError::DamagedRecord { customer }) if customer == id)
+    };
+    assert!(is_damaged("c000700") && !is_damaged("c000701") && !is_damaged("c003000"));
+    assert!(snapshot.page(Some("c000600"), 90, &rules(), None).is_ok());
+    assert!(snapshot.page(Some("c000600"), 110, &rules(), None).is_err());
+    let outcomes = feed(&held, [700, 701, 3_000].into_iter(), "fourth");
+    assert_eq!(outcomes, [Outcome::Damaged, Outcome::Accepted, Outcome::Accepted]);
+    held.settle().unwrap();
+    assert_eq!(held.snapshot().n_waiting(), 1);
+    drop(snapshot);
+    let faults = held.check().unwrap().faults;
+    assert!(faults.iter().any(|fault| fault.contains("`c000700`")), "{faults:?}");
+}
+
+/// Ranges come and go: what is known of one is of no use where it became another's part.
+#[test]
+fn what_was_joined_and_cut_again_knows_all_ids() {
+    let disk = empty();
+    let held = store(&disk, SOME).unwrap();
+    let mut draws = Draws::new(Seed(5).derive("joined", 0));
+    let n = 20_000;
+    for round in 0..40 {
+        let some: Vec<u32> = (0..1_500).map(|_| draws.below(n)).collect();
+        feed(&held, some.into_iter(), &format!("random {round}"));
+    }
+    assert!(held.writing.lock().unwrap().known.n_ranges() > 3);
+    for round in 0..8 {
+        // In the order of customers, so that ranges are merged at once, cut, and are too many.
+        for start in (0..n).step_by(1_000) {
+            feed(&held, start..start + 1_000, &format!("in order {round}"));
+        }
+        let mut some: BTreeSet<u32> = BTreeSet::new();
+        some.extend((0..1_500).map(|_| draws.below(n)));
+        for _ in 0..2 {
+            feed(&held, some.iter().copied(), &format!("again {round}"));
+        }
+        let outcomes = feed(&held, some.iter().copied(), &format!("again {round}"));
+        assert!(outcomes.iter().all(|&outcome| outcome == Outcome::Duplicate), "round {round}");
+    }
+    assert_eq!(held.check().unwrap().faults, [""; 0]);
+}
+
+/// A store that was left with more waiting than there is room for now is not merged at once.
+#[test]
+fn a_commit_merges_some_of_what_has_no_room() {
+    let disk = empty();
+    let held = store(&disk, 32 * SOME).unwrap();
+    // Few enough at a time that they wait.
+    for round in 0..50 {
+        feed(&held, (round % 10..20_000).step_by(10), &format!("{round}"));
+    }
+    let mut before = held.snapshot().n_waiting();
+    assert_eq!(before, 100_000);
+    drop(held);
+    let held = store(&disk, SOME).unwrap();
+    let mut n_commits = 0;
+    for number in 0..1_000 {
+        feed(&held, [number].into_iter(), "one more");
+        let after = held.snapshot().n_waiting();
+        let n_merged = before + 1 - after;
+        assert!(n_merged < 2_000, "{n_merged} lines at once");
+        n_commits += u32::from(n_merged > 0);
+        before = after;
+    }
+    assert!(n_commits > 50 && before < 10_000, "{n_commits} commits, {before} wait");
+    assert_eq!(held.check().unwrap().faults, [""; 0]);
+}
+
+/// Many lines of one customer, and what is too much to be known.
+#[test]
+fn a_customer_of_very_many_lines_is_one_of_many() {
+    let disk = empty();
+    let held = store(&disk, SOME).unwrap();
+    let mut draws = Draws::new(Seed(6).derive("hot", 0));
+    let mut n = 0;
+    for round in 0..150 {
+        let mut batch = Batch::default();
+        for number in 0..200 {
+            let id = format!("{round} {number}");
+            line(&mut batch, "hot", "1", (number % 3 > 0).then_some(id.as_str()));
+        }
+        for number in 0..20 {
+            let customer = format!("customer {}", draws.below(500));
+            line(&mut batch, &customer, "1", Some(&format!("{round} {number}")));
+        }
+        let outcomes = held.append(&batch, None).unwrap();
+        assert!(outcomes.iter().all(|&outcome| outcome == Outcome::Accepted));
+        n += 200;
+        let mut batch = Batch::default();
+        let again = draws.below(round + 1);
+        line(&mut batch, "hot", "1", Some(&format!("{again} 1")));
+        assert_eq!(held.append(&batch, None).unwrap(), [Outcome::Duplicate]);
+    }
+    let hot = held.snapshot().history("hot", &rules(), None).unwrap().unwrap();
+    assert_eq!(hot.events().len(), n);
+    assert_eq!(held.check().unwrap().faults, [""; 0]);
+}

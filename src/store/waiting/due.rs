@@ -9,7 +9,10 @@ use std::ops::Range;
 /// is cut where so much was merged.
 const STEPS: u64 = 64;
 
-/// So many steps are merged at once where no commit calls for it.
+/// So many steps are merged by a commit whose callers wait, at most, or twice what comes.
+const STEPS_A_COMMIT: u64 = 4;
+
+/// So many are where nobody waits.
 const STEPS_AT_ONCE: u64 = 16;
 
 /// The parts of the journal that are of several ranges hold at most such a part of what may wait. They
@@ -49,6 +52,11 @@ impl Incoming {
         incoming
     }
 
+    /// Whether something comes for a range.
+    pub fn is_for(&self, range: usize) -> bool {
+        self.bytes.get(range).is_some_and(|&bytes| bytes > 0)
+    }
+
     /// What a record would take if it waited.
     pub fn bytes_in(batch: &Batch, record: usize) -> u64 {
         match batch.record(record) {
@@ -68,18 +76,32 @@ impl Incoming {
 pub struct Room {
     most: u64,
     step: u64,
+    /// What is merged of it by one commit.
+    at_once: u64,
 }
 
 impl Room {
     /// So many bytes.
     pub fn of(bytes: usize) -> Room {
         let most = (bytes as u64).min(MOST_BYTES);
-        Room { most, step: (most / STEPS).max(1) }
+        let step = (most / STEPS).max(1);
+        Room { most, step, at_once: STEPS_A_COMMIT * step }
+    }
+
+    /// What is merged before a range is cut.
+    pub fn step(&self) -> u64 {
+        self.step
     }
 
     /// So many steps less than there is; at first some, and nothing in the end.
     pub fn less(self, waiting: u64) -> Room {
-        Room { most: self.most.min(waiting.saturating_sub(STEPS_AT_ONCE * self.step)), ..self }
+        let at_once = STEPS_AT_ONCE * self.step;
+        Room { most: self.most.min(waiting.saturating_sub(at_once)), at_once, ..self }
+    }
+
+    /// None at all.
+    pub fn none(self, _: u64) -> Room {
+        Room { most: 0, at_once: u64::MAX, ..self }
     }
 }
 
@@ -93,7 +115,8 @@ pub struct Due {
 impl Due {
     /// Those of which what waits has no room.
     pub fn new(ranges: &Ranges, journal: &Journal, incoming: &Incoming, room: Room) -> Due {
-        let Room { most, step } = room;
+        let Room { most, step, at_once } = room;
+        let at_once = at_once.max(2 * incoming.bytes.iter().sum::<u64>());
         let mut is_due: Vec<bool> = incoming.bytes.iter().map(|&bytes| bytes >= step).collect();
         let tables: Vec<(u64, Option<u64>)> = ranges
             .all
@@ -106,21 +129,27 @@ impl Due {
         let mut waiting: u64 = left.iter().map(|&at| weigh(at)).sum();
         // The fullest first: of them a page holds most.
         left.sort_unstable_by_key(|&at| weigh(at));
+        let mut merged = 0;
         while waiting > most
+            && merged < at_once
             && let Some(at) = left.pop()
         {
             is_due[at] = true;
             waiting -= weigh(at);
+            merged += weigh(at);
         }
         let room = most / MOST_SHARED;
         if journal.shared_bytes() > room {
             left.sort_unstable_by_key(|&at| std::cmp::Reverse(tables[at].1.unwrap_or(u64::MAX)));
             let oldest = |left: &[usize]| left.last().and_then(|&at| tables[at].1);
+            let mut merged = 0;
             while let Some(floor) = oldest(&left)
+                && merged < at_once
                 && journal.shared_bytes_from(floor) > room
                 && let Some(at) = left.pop()
             {
                 is_due[at] = true;
+                merged += weigh(at);
             }
         }
         Due { is_due, step }

@@ -19,6 +19,9 @@ const MOST_BYTES: usize = 60_000;
 /// a range are removed with it, and small ones in the order in which they came.
 const FEW_BYTES: usize = 1_000;
 
+/// Parts of several ranges that one commit removes, at most. What is left of them is in nobody's way.
+const REMOVED_AT_ONCE: usize = 1_000;
+
 const WORD: usize = 4;
 
 /// A part: the sequence at which its commit began, and its number within the commit.
@@ -43,8 +46,9 @@ struct Part {
 }
 
 impl Added {
-    /// Takes a line of a customer of a range. An empty one stands for one that is damaged.
-    pub fn push(&mut self, range: usize, customer: &str, line: &[u8]) {
+    /// Takes a line of a customer of a range, and whether the customer has a record beside what waits.
+    /// An empty line stands for one that is damaged.
+    pub fn push(&mut self, range: usize, customer: &str, line: &[u8], has_record: bool) {
         let is_other = self.open.range != range;
         if self.open.len() >= if is_other { FEW_BYTES } else { MOST_BYTES } {
             self.parts.push(std::mem::take(&mut self.open));
@@ -52,13 +56,13 @@ impl Added {
         let open = &mut self.open;
         open.is_of_one = open.customers.is_empty() || open.is_of_one && !is_other;
         open.range = range;
-        open.push(customer, line);
+        open.push(customer, line, has_record);
         self.n_lines += 1;
     }
 
     /// Takes a line that waits on though its range was merged, and may now be of another.
-    pub fn push_again(&mut self, range: usize, customer: &str, line: &[u8]) {
-        self.push(range, customer, line);
+    pub fn push_again(&mut self, range: usize, customer: &str, line: &[u8], has_record: bool) {
+        self.push(range, customer, line, has_record);
         self.open.is_of_one = false;
     }
 
@@ -68,9 +72,10 @@ impl Added {
 }
 
 impl Part {
-    fn push(&mut self, customer: &str, line: &[u8]) {
+    fn push(&mut self, customer: &str, line: &[u8], has_record: bool) {
+        let length = line.len() as i64;
         put_text(&mut self.directory, customer);
-        put_number(&mut self.directory, line.len() as i64);
+        put_number(&mut self.directory, if has_record { !length } else { length });
         self.directory.extend_from_slice(&crc32fast::hash(line).to_le_bytes());
         self.lines.extend_from_slice(line);
         self.customers.push(trace(customer));
@@ -91,9 +96,9 @@ impl Part {
     }
 }
 
-/// Shows each line of a part with whose it is; a damaged one is empty. `None` where nobody can tell
-/// whose lines they are.
-pub fn each_line(key: Key, record: &[u8], mut see: impl FnMut(&str, &[u8])) -> Option<()> {
+/// Shows each line of a part with whose it is, and whether they had a record; a damaged line is empty.
+/// `None` where nobody can tell whose lines they are.
+pub fn each_line(key: Key, record: &[u8], mut see: impl FnMut(&str, &[u8], bool)) -> Option<()> {
     let (sum, rest) = record.split_first_chunk::<WORD>()?;
     let (length, rest) = rest.split_first_chunk::<WORD>()?;
     let (directory, lines) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -103,13 +108,15 @@ pub fn each_line(key: Key, record: &[u8], mut see: impl FnMut(&str, &[u8])) -> O
     let (mut directory, mut lines) = (directory, lines);
     while !directory.is_empty() {
         let customer = take_text(&mut directory)?;
-        let length = usize::try_from(take_number(&mut directory)?).ok()?;
+        let length = take_number(&mut directory)?;
+        let has_record = length < 0;
+        let length = usize::try_from(if has_record { !length } else { length }).ok()?;
         let (sum, rest) = directory.split_first_chunk::<WORD>()?;
         directory = rest;
         let (line, rest) = lines.split_at_checked(length).unwrap_or_default();
         lines = rest;
         let is_whole = crc32fast::hash(line) == u32::from_le_bytes(*sum);
-        see(customer, if is_whole { line } else { &[] });
+        see(customer, if is_whole { line } else { &[] }, has_record);
     }
     Some(())
 }
@@ -134,17 +141,25 @@ fn trace(customer: &str) -> u32 {
 #[derive(Debug, Default)]
 pub struct Journal {
     /// Those of one range, by its first id.
-    own: BTreeMap<Box<str>, Vec<Known>>,
+    own: BTreeMap<Box<str>, Vec<Noted>>,
     /// Those of several.
-    shared: BTreeMap<Key, Known>,
+    shared: BTreeMap<Key, Noted>,
     shared_bytes: u64,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Noted {
     key: Key,
     bytes: u64,
     traces: Traces,
+}
+
+impl Noted {
+    /// What it takes in the journal, and in memory to know of it.
+    fn held(&self) -> u64 {
+        const BESIDE: u64 = 100;
+        BESIDE + self.bytes + std::mem::size_of_val(&*self.traces) as u64
+    }
 }
 
 impl Journal {
@@ -159,9 +174,9 @@ impl Journal {
             let (key, record) = entry.map_err(StoreError::of)?;
             let (key, record) = (key.value(), record.value());
             let (mut adding, mut traces) = (Adding::new(ranges, key.0, lane), Vec::new());
-            let read = each_line(key, record, |customer, line| {
+            let read = each_line(key, record, |customer, line, has_record| {
                 traces.push(trace(customer));
-                adding.line(customer, line);
+                adding.line(customer, line, has_record);
             });
             read.ok_or_else(|| {
                 StoreError::damaged(format!(
@@ -172,25 +187,25 @@ impl Journal {
             let bytes = record.len() as u64;
             let range = adding.only_range().filter(|_| record.len() >= FEW_BYTES);
             let range = range.map(|at| ranges.bounds(at).0.into());
-            journal.take_in(range, Known { key, bytes, traces: traces.into() });
+            journal.take_in(range, Noted { key, bytes, traces: traces.into() });
         }
         Ok(journal)
     }
 
-    /// Bytes of the parts that are of several ranges.
+    /// What the parts take that are of several ranges.
     pub fn shared_bytes(&self) -> u64 {
         self.shared_bytes
     }
 
     /// The same of commits that began at this sequence or later.
     pub fn shared_bytes_from(&self, sequence: u64) -> u64 {
-        let before = self.shared.range(..(sequence, 0)).map(|(_, part)| part.bytes);
+        let before = self.shared.range(..(sequence, 0)).map(|(_, part)| part.held());
         self.shared_bytes - before.sum::<u64>()
     }
 
     /// Writes the lines of a commit that began at this sequence and removes what waits no more: the parts
-    /// of ranges that were merged, by their first ids, and those of several ranges of commits that began
-    /// before `floor`. The change is to be taken over when it is durable.
+    /// of ranges that were merged, by their first ids, and some of those of several ranges of commits that
+    /// began before `floor`. The change is to be taken over when it is durable.
     pub fn write(
         &self,
         transaction: &WriteTransaction,
@@ -202,13 +217,14 @@ impl Journal {
     ) -> Result<Change, StoreError> {
         let mut table = transaction.open_table(JOURNAL).map_err(StoreError::of)?;
         let own = merged.iter().filter_map(|first| self.own.get(first)).flatten();
-        let shared = self.shared.range(..(floor, 0)).map(|(_, part)| part);
-        for part in own.chain(shared) {
-            table.remove(part.key).map_err(StoreError::of)?;
+        let removed: Vec<Key> =
+            self.shared.range(..(floor, 0)).map(|(key, _)| *key).take(REMOVED_AT_ONCE).collect();
+        for key in own.map(|part| part.key).chain(removed.iter().copied()) {
+            table.remove(key).map_err(StoreError::of)?;
         }
         let Added { mut parts, open, .. } = added;
         parts.extend((!open.customers.is_empty()).then_some(open));
-        let mut change = Change { merged, floor, ..Change::default() };
+        let mut change = Change { merged, removed, ..Change::default() };
         for (part, number) in parts.into_iter().zip(0..) {
             let key = (sequence, number);
             let record = part.record(key);
@@ -216,7 +232,7 @@ impl Journal {
             let is_own = part.is_of_one && record.len() >= FEW_BYTES;
             let range = is_own.then(|| ranges.bounds(part.range).0.into());
             let (bytes, traces) = (record.len() as u64, part.customers.into());
-            change.added.push((range, Known { key, bytes, traces }));
+            change.added.push((range, Noted { key, bytes, traces }));
             change.records.push((key, record));
         }
         Ok(change)
@@ -227,7 +243,7 @@ impl Journal {
         let wanted = trace(customer);
         let mut table: Option<Table<'_, (u64, u32), &[u8]>> = None;
         let parts = self.shared.values().chain(self.own.values().flatten());
-        for Known { key, .. } in parts.filter(|part| part.traces.contains(&wanted)) {
+        for Noted { key, .. } in parts.filter(|part| part.traces.contains(&wanted)) {
             let table = match &mut table {
                 Some(table) => table,
                 None => table.insert(transaction.open_table(JOURNAL).map_err(StoreError::of)?),
@@ -235,9 +251,9 @@ impl Journal {
             let record = table.get(key).map_err(StoreError::of)?;
             let record = record.map(|record| record.value().to_vec()).unwrap_or_default();
             let mut rest = Part::default();
-            let read = each_line(*key, &record, |other, line| {
+            let read = each_line(*key, &record, |other, line, has_record| {
                 if other != customer {
-                    rest.push(other, line);
+                    rest.push(other, line, has_record);
                 }
             });
             read.ok_or_else(|| StoreError::damaged("a part of the journal"))?;
@@ -251,17 +267,25 @@ impl Journal {
     /// Takes over what is durable now.
     pub fn take_over(&mut self, change: Change) {
         change.merged.iter().for_each(|first| drop(self.own.remove(first)));
-        let rest = self.shared.split_off(&(change.floor, 0));
-        let gone = std::mem::replace(&mut self.shared, rest);
-        self.shared_bytes -= gone.values().map(|part| part.bytes).sum::<u64>();
+        for part in change.removed.iter().filter_map(|key| self.shared.remove(key)) {
+            self.shared_bytes -= part.held();
+        }
         change.added.into_iter().for_each(|(range, part)| self.take_in(range, part));
     }
 
-    fn take_in(&mut self, range: Option<Box<str>>, part: Known) {
+    /// Takes ranges of which several are made, by their first ids: their parts are of several now.
+    pub fn cut(&mut self, ranges: &[Box<str>]) {
+        for first in ranges {
+            let parts = self.own.remove(first).unwrap_or_default();
+            parts.into_iter().for_each(|part| self.take_in(None, part));
+        }
+    }
+
+    fn take_in(&mut self, range: Option<Box<str>>, part: Noted) {
         match range {
             Some(first) => self.own.entry(first).or_default().push(part),
             None => {
-                self.shared_bytes += part.bytes;
+                self.shared_bytes += part.held();
                 self.shared.insert(part.key, part);
             }
         }
@@ -272,8 +296,8 @@ impl Journal {
 #[derive(Debug, Default)]
 pub struct Change {
     merged: Vec<Box<str>>,
-    floor: u64,
-    added: Vec<(Option<Box<str>>, Known)>,
+    removed: Vec<Key>,
+    added: Vec<(Option<Box<str>>, Noted)>,
     /// The new parts.
     pub records: Vec<(Key, Vec<u8>)>,
 }
@@ -284,7 +308,10 @@ mod tests {
 
     fn lines(key: Key, record: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
         let mut lines = Vec::new();
-        each_line(key, record, |customer, line| lines.push((customer.to_owned(), line.to_vec())))?;
+        each_line(key, record, |customer, line, has_record| {
+            assert_eq!(has_record, customer == "ann");
+            lines.push((customer.to_owned(), line.to_vec()));
+        })?;
         Some(lines)
     }
 
@@ -292,7 +319,7 @@ mod tests {
     fn lines_come_back_and_a_flipped_bit_is_one_customers_or_the_parts() {
         let mut added = Added::default();
         let given = [("ann", &b"one"[..]), ("ann", b""), ("bob", b"three"), ("", b"four")];
-        given.iter().for_each(|(customer, line)| added.push(0, customer, line));
+        given.iter().for_each(|(customer, line)| added.push(0, customer, line, *customer == "ann"));
         let key = (7, 0);
         let mut record = added.open.record(key);
         let whole = lines(key, &record).unwrap();
@@ -322,7 +349,7 @@ mod tests {
     fn parts_are_cut_where_they_are_full_and_where_a_range_ends() {
         let mut added = Added::default();
         let mut push = |range: usize, n: usize, line: &[u8]| {
-            (0..n).for_each(|number| added.push(range, &format!("{range} {number}"), line));
+            (0..n).for_each(|number| added.push(range, &format!("{range} {number}"), line, false));
         };
         push(0, 20, &[7; 10_000]);
         push(1, 20, &[7; 100]);

@@ -31,13 +31,24 @@ struct Entry<'m> {
     before: u32,
     /// Since the oldest.
     sequence: u64,
+    /// As of this line.
+    standing: Standing,
     customer: &'m [u8],
     line: &'m [u8],
 }
 
+/// What is known of a customer of whom something waits, without a look at their lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether there was a record when the first line came, so that one without is damaged.
+    pub has_record: bool,
+    /// Whether a line is damaged.
+    pub is_damaged: bool,
+}
+
 impl Memtable {
     /// Takes a line of a commit that began at this sequence, which is no earlier than any before.
-    pub fn add(&mut self, customer: &str, sequence: u64, line: &[u8]) {
+    pub fn add(&mut self, customer: &str, sequence: u64, line: &[u8], has_record: bool) {
         let oldest = *self.oldest.get_or_insert(sequence);
         let Memtable { pieces, newest, .. } = self;
         let at = pieces.room_for(bytes_of(customer.as_bytes(), line) as usize);
@@ -46,11 +57,24 @@ impl Memtable {
             Some(newest) => std::mem::replace(newest, at),
             None => NONE,
         };
-        pieces.put(before, sequence.wrapping_sub(oldest), customer.as_bytes(), line);
+        let mut standing = match before {
+            NONE => Standing { has_record, is_damaged: false },
+            before => pieces.entry(before).standing,
+        };
+        standing.is_damaged |= line.is_empty();
+        let sequence = sequence.wrapping_sub(oldest);
+        pieces.put(&Entry { before, sequence, standing, customer: customer.as_bytes(), line });
         if before == NONE {
             newest.insert_unique(hash(customer), at, |&at| hash(id_of(pieces.entry(at).customer)));
         }
         self.n_lines += 1;
+    }
+
+    /// How a customer stands; `None` of whom nothing waits.
+    pub fn standing(&self, customer: &str) -> Option<Standing> {
+        let is_same = |&at: &u32| self.pieces.entry(at).customer == customer.as_bytes();
+        let newest = self.newest.find(hash(customer), is_same)?;
+        Some(self.pieces.entry(*newest).standing)
     }
 
     /// The lines of a customer of commits that began before this sequence.
@@ -69,6 +93,7 @@ impl Memtable {
         }
         for entry in entries.iter().rev() {
             found.push(self.sequence_of(entry), entry.line);
+            found.has_record = entry.standing.has_record;
         }
         found
     }
@@ -97,18 +122,44 @@ impl Memtable {
         customers
     }
 
+    /// Up to one customer fewer than `n`, who cut this into about equal parts.
+    pub fn places(&self, n: u64) -> Vec<String> {
+        let customers = self.customers(u64::MAX);
+        let n = n.clamp(1, customers.len().max(1) as u64) as usize;
+        (1..n).map(|part| customers[customers.len() * part / n].to_owned()).collect()
+    }
+
     /// A table of what this one holds, but for one customer.
     pub fn without(&self, customer: &str) -> Memtable {
         let mut rest = Memtable::default();
+        self.each(|entry, sequence| {
+            if entry.customer != customer.as_bytes() {
+                rest.add(id_of(entry.customer), sequence, entry.line, entry.standing.has_record);
+            }
+        });
+        rest
+    }
+
+    /// What this one holds in several tables, which end before these customers, in order.
+    pub fn cut(&self, before: &[String]) -> Vec<Memtable> {
+        let mut tables = Vec::new();
+        tables.resize_with(before.len() + 1, Memtable::default);
+        self.each(|entry, sequence| {
+            let at = before.partition_point(|cut| cut.as_bytes() <= entry.customer);
+            let (customer, has_record) = (id_of(entry.customer), entry.standing.has_record);
+            tables[at].add(customer, sequence, entry.line, has_record);
+        });
+        tables
+    }
+
+    /// Shows all entries with their sequences, in the order in which they came.
+    fn each(&self, mut see: impl FnMut(&Entry<'_>, u64)) {
         for piece in &self.pieces.0 {
             let mut bytes = piece.as_slice();
             while let Some(entry) = take(&mut bytes) {
-                if entry.customer != customer.as_bytes() {
-                    rest.add(id_of(entry.customer), self.sequence_of(&entry), entry.line);
-                }
+                see(&entry, self.sequence_of(&entry));
             }
         }
-        rest
     }
 
     /// How many lines there are.
@@ -129,7 +180,7 @@ impl Memtable {
 
 /// About what a line of a customer takes here.
 pub fn bytes_of(customer: &[u8], line: &[u8]) -> u64 {
-    const BESIDE: usize = 24;
+    const BESIDE: usize = 25;
     (BESIDE + customer.len() + line.len()) as u64
 }
 
@@ -151,19 +202,22 @@ impl Pieces {
     }
 
     /// Puts an entry where there is room for it.
-    fn put(&mut self, before: u32, sequence: u64, customer: &[u8], line: &[u8]) {
+    fn put(&mut self, entry: &Entry<'_>) {
         let Some(piece) = self.0.last_mut() else { return };
-        piece.extend_from_slice(&before.to_le_bytes());
-        put_number(piece, sequence as i64);
-        for text in [customer, line] {
+        let Standing { has_record, is_damaged } = entry.standing;
+        piece.extend_from_slice(&entry.before.to_le_bytes());
+        piece.push(u8::from(has_record) | u8::from(is_damaged) << 1);
+        put_number(piece, entry.sequence as i64);
+        for text in [entry.customer, entry.line] {
             put_number(piece, text.len() as i64);
             piece.extend_from_slice(text);
         }
     }
 
     fn entry(&self, at: u32) -> Entry<'_> {
+        const STANDING: Standing = Standing { has_record: false, is_damaged: false };
         const NOTHING: Entry<'static> =
-            Entry { before: NONE, sequence: 0, customer: &[], line: &[] };
+            Entry { before: NONE, sequence: 0, standing: STANDING, customer: &[], line: &[] };
         let piece = self.0.get((at >> PIECE_BITS) as usize);
         let bytes = piece.and_then(|piece| piece.get((at & ((1 << PIECE_BITS) - 1)) as usize..));
         bytes.and_then(|mut bytes| take(&mut bytes)).unwrap_or(NOTHING)
@@ -176,10 +230,12 @@ impl Pieces {
 
 fn take<'m>(bytes: &mut &'m [u8]) -> Option<Entry<'m>> {
     let (before, rest) = bytes.split_first_chunk::<4>()?;
+    let (&flags, rest) = rest.split_first()?;
     *bytes = rest;
+    let standing = Standing { has_record: flags & 1 != 0, is_damaged: flags & 2 != 0 };
     let sequence = take_number(bytes)? as u64;
     let (customer, line) = (take_bytes(bytes)?, take_bytes(bytes)?);
-    Some(Entry { before: u32::from_le_bytes(*before), sequence, customer, line })
+    Some(Entry { before: u32::from_le_bytes(*before), sequence, standing, customer, line })
 }
 
 /// The id that was a text when it was put there.
@@ -202,8 +258,19 @@ mod tests {
         for (customer, sequence, line) in
             [("b", 3, "1"), ("a", 3, "2"), ("b", 3, "3"), ("", 5, ""), ("b", 7, "4")]
         {
-            table.add(customer, sequence, line.as_bytes());
+            table.add(customer, sequence, line.as_bytes(), customer == "b");
         }
+        let of = |customer| table.standing(customer).map(|of| (of.has_record, of.is_damaged));
+        assert_eq!(
+            ["b", "a", "", "c"].map(of),
+            [Some((true, false)), Some((false, false)), Some((false, true)), None]
+        );
+        let pieces = table.cut(&["a".to_owned(), "aa".to_owned(), "b".to_owned()]);
+        let held: Vec<_> =
+            pieces.iter().map(|piece| (piece.customers(9), piece.n_lines())).collect();
+        assert_eq!(held, [(vec![""], 1), (vec!["a"], 1), (vec![], 0), (vec!["b"], 3)]);
+        assert_eq!(seen(&pieces[3], "b", 4), ["1", "3"]);
+        assert_eq!(pieces[3].standing("b"), table.standing("b"));
         assert_eq!(seen(&table, "b", 3), [""; 0]);
         assert_eq!(seen(&table, "b", 4), ["1", "3"]);
         assert_eq!(seen(&table, "b", u64::MAX), ["1", "3", "4"]);
@@ -221,7 +288,7 @@ mod tests {
     fn lines_of_any_length_come_back() {
         let mut table = Memtable::default();
         let line = |number: usize| vec![number as u8; number * number % 40_000];
-        (0..400).for_each(|number| table.add(&format!("{}", number % 7), 5, &line(number)));
+        (0..400).for_each(|number| table.add(&format!("{}", number % 7), 5, &line(number), false));
         for customer in 0..7 {
             let lines = table.lines(&customer.to_string(), 6);
             assert!(lines.iter().eq((0..400).filter(|n| n % 7 == customer).map(line)));
@@ -232,7 +299,7 @@ mod tests {
     fn many_customers_are_told_apart() {
         let mut table = Memtable::default();
         for number in 0..10_000u64 {
-            table.add(&(number % 3_000).to_string(), number, &number.to_le_bytes());
+            table.add(&(number % 3_000).to_string(), number, &number.to_le_bytes(), true);
         }
         for customer in 0..3_000u64 {
             let lines = table.lines(&customer.to_string(), 9_000);

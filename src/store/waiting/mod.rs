@@ -16,17 +16,20 @@ mod memtable;
 pub use due::{Due, Incoming, Room};
 pub use journal::{Added, Change, Journal};
 
-use self::memtable::Memtable;
+use self::memtable::{Memtable, Standing};
 use super::StoreError;
 use super::guard::guarded;
 use super::tables::{JOURNAL, RANGES};
 use crate::ingest::bytes::{put_number, put_text, take_number, take_text};
-use redb::{ReadTransaction, TableError, WriteTransaction};
+use redb::{ReadTransaction, WriteTransaction};
 use std::ops::{Bound, Deref};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Ranges there are at most, but for those in which lines wait.
-const MOST_RANGES: usize = 4096;
+const MOST_RANGES: usize = if cfg!(test) { 24 } else { 4096 };
+
+/// A range of which more than so many steps wait is cut: it could not be merged at once.
+const LARGE_STEPS: u64 = 3;
 
 const WORD: usize = 4;
 
@@ -36,6 +39,8 @@ pub struct Waiting {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     first_sequence: Option<u64>,
+    /// Whether there was a record when the first of them came, so that one without is damaged.
+    pub has_record: bool,
 }
 
 impl Waiting {
@@ -93,11 +98,7 @@ impl Default for Ranges {
 impl Ranges {
     /// What a store holds, and the journal it was read from.
     pub fn read(transaction: &ReadTransaction) -> Result<(Ranges, Journal), StoreError> {
-        let table = match transaction.open_table(RANGES) {
-            // A store that was made before there was a journal.
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Default::default()),
-            table => table.map_err(StoreError::of)?,
-        };
+        let table = transaction.open_table(RANGES).map_err(StoreError::of)?;
         let sealed = table.get(()).map_err(StoreError::of)?;
         let ranges = match sealed {
             None => Ranges::default(),
@@ -161,8 +162,10 @@ impl Ranges {
     pub fn show(&self, change: &Change) -> Result<(), StoreError> {
         for (key, record) in &change.records {
             let mut adding = Adding::new(self, key.0, Lane::ALL);
-            journal::each_line(*key, record, |customer, line| adding.line(customer, line))
-                .ok_or_else(|| StoreError::damaged("a part of the journal"))?;
+            journal::each_line(*key, record, |customer, line, has_record| {
+                adding.line(customer, line, has_record);
+            })
+            .ok_or_else(|| StoreError::damaged("a part of the journal"))?;
         }
         Ok(())
     }
@@ -173,6 +176,11 @@ impl Ranges {
             Some(range) => range.table().lines(customer, before),
             None => Waiting::default(),
         }
+    }
+
+    /// How a customer of a range stands of whom something waits; `None` of others.
+    pub fn standing(&self, at: usize, customer: &str) -> Option<Standing> {
+        self.all.get(at)?.table().standing(customer)
     }
 
     /// How many ranges there are.
@@ -234,36 +242,96 @@ impl Ranges {
         ranges
     }
 
+    /// The same where each range of which too much waits to be merged at once is several, and the first
+    /// ids of those that were cut; `None` where there is no such range.
+    pub fn cut(&self, step: u64) -> Option<(Ranges, Vec<Box<str>>)> {
+        let is_large = |range: &&Range| range.table().bytes() > LARGE_STEPS * step;
+        if self.all.len() >= MOST_RANGES || !self.all.iter().any(|range| is_large(&range)) {
+            return None;
+        }
+        let (mut all, mut were_cut) = (Vec::new(), Vec::new());
+        for range in &self.all {
+            if !is_large(&range) {
+                all.push(range.clone());
+                continue;
+            }
+            let table = range.table();
+            let before = table.places(table.bytes() / step);
+            if before.is_empty() {
+                all.push(range.clone());
+                continue;
+            }
+            were_cut.push(range.first.clone());
+            let firsts = std::iter::once(range.first.clone())
+                .chain(before.iter().map(|first| first.as_str().into()));
+            let merged = range.merged;
+            all.extend(firsts.zip(table.cut(&before)).map(|(first, table)| Range {
+                first,
+                merged,
+                table: Arc::new(RwLock::new(table)),
+            }));
+        }
+        (!were_cut.is_empty()).then_some((Ranges { all }, were_cut))
+    }
+
     /// Puts other ranges, of which nothing waits, in the place of some that were merged. `merged` has
-    /// the numbers of those, in order, with where further ranges begin in each.
-    pub fn replaced(&self, merged: &[(usize, Vec<String>)], sequence: u64) -> Ranges {
+    /// the numbers of those, in order, with where further ranges begin in each. Where there are too many,
+    /// some of which nothing waits are joined, but for those that are `busy`.
+    pub fn replaced(
+        &self,
+        merged: &[(usize, Vec<String>)],
+        sequence: u64,
+        is_busy: impl Fn(usize) -> bool,
+    ) -> Ranges {
         let mut all = Vec::with_capacity(self.all.len() + merged.len());
+        let mut joinable = Vec::with_capacity(all.capacity());
         let mut merged = merged.iter().peekable();
         for (number, range) in self.all.iter().enumerate() {
             let Some((_, further)) = merged.next_if(|(at, _)| *at == number) else {
+                joinable.push(range.table().n_lines() == 0 && !is_busy(number));
                 all.push(range.clone());
                 continue;
             };
             let fresh = |first: Box<str>| Range { first, merged: sequence, table: Arc::default() };
             all.push(fresh(range.first.clone()));
             all.extend(further.iter().map(|first| fresh(first.as_str().into())));
+            joinable.resize(all.len(), true);
         }
-        if all.len() > MOST_RANGES {
-            // Of two of which nothing waits one is enough.
-            all.dedup_by(|range, before| {
-                let is_one = [&*range, &*before].iter().all(|range| range.table().n_lines() == 0);
-                before.merged = if is_one { sequence } else { before.merged };
-                is_one
-            });
-        }
-        Ranges { all }
+        Ranges { all: joined(all, joinable, sequence) }
     }
 
     /// The same ranges when all was merged that waited.
     pub fn emptied(&self, sequence: u64) -> Ranges {
         let all: Vec<_> = (0..self.len()).map(|at| (at, Vec::new())).collect();
-        self.replaced(&all, sequence)
+        self.replaced(&all, sequence, |_| false)
     }
+}
+
+/// Ranges of which there are too many, with two and two neighbours joined of which nothing waits, until
+/// there are few enough. It begins somewhere else each time, so that none swallows all.
+fn joined(all: Vec<Range>, joinable: Vec<bool>, sequence: u64) -> Vec<Range> {
+    let mut too_many = all.len().saturating_sub(MOST_RANGES);
+    if too_many == 0 {
+        return all;
+    }
+    let start = (sequence % all.len() as u64) as usize;
+    let mut is_joined = vec![false; all.len()];
+    for at in (start..all.len()).chain(0..start).filter(|&at| at > 0) {
+        let is_free = |at: usize| joinable[at] && !is_joined[at];
+        let next_is_joined = is_joined.get(at + 1).is_some_and(|&is_joined| is_joined);
+        if too_many > 0 && is_free(at) && is_free(at - 1) && !next_is_joined {
+            is_joined[at] = true;
+            too_many -= 1;
+        }
+    }
+    let mut kept: Vec<Range> = Vec::with_capacity(MOST_RANGES);
+    for (range, is_joined) in all.into_iter().zip(is_joined) {
+        match kept.last_mut() {
+            Some(before) if is_joined => before.merged = sequence,
+            _ => kept.push(range),
+        }
+    }
+    kept
 }
 
 /// The ranges whose numbers leave `lane` when they are divided by `of`.
@@ -293,7 +361,7 @@ impl<'r> Adding<'r> {
         Adding { ranges, sequence, lane, open: None, is_of_one: true }
     }
 
-    fn line(&mut self, customer: &str, line: &[u8]) {
+    fn line(&mut self, customer: &str, line: &[u8], has_record: bool) {
         if !self.open.as_ref().is_some_and(|(at, _)| self.ranges.holds(*at, customer)) {
             self.is_of_one = self.open.is_none();
             self.open = None;
@@ -304,7 +372,7 @@ impl<'r> Adding<'r> {
             self.open = Some((at, table));
         }
         if let Some((_, Some(table))) = &mut self.open {
-            table.add(customer, self.sequence, line);
+            table.add(customer, self.sequence, line, has_record);
         }
     }
 
