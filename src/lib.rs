@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod export;
 pub mod ingest;
+pub mod panics;
 pub mod registry;
 pub mod report;
 pub mod rpc;

@@ -7,6 +7,7 @@ use super::parquet_cells::{Cells, is_readable};
 use super::plain::{PlainRows, Spelled};
 use super::rows::RowVisitor;
 use super::{Columns, Example, IngestError, excerpt};
+use crate::panics::caught;
 use csv::ByteRecord;
 use habitus_engine::domain::RawValue;
 use polars::prelude::{
@@ -173,11 +174,10 @@ impl Table {
         if n_bytes == 0 {
             return Err(IngestError::Empty { file });
         }
-        let (schema, metadata) = {
+        let (schema, metadata) = decoded(&file, || {
             let mut reader = ParquetReader::new(&mut input);
-            let schema = reader.schema().map_err(broken(&file))?;
-            (schema, (**reader.get_metadata().map_err(broken(&file))?).clone())
-        };
+            Ok((reader.schema()?, (**reader.get_metadata()?).clone()))
+        })?;
         let columns =
             schema.iter().map(|(name, found)| (name.to_string(), found.dtype().clone())).collect();
         let n_rows = metadata.num_rows as u64;
@@ -223,7 +223,7 @@ impl Table {
         window: &Window,
         names: &[String],
     ) -> Result<Vec<Cells>, IngestError> {
-        window.cells(&self.input, names).map_err(broken(&self.file))
+        decoded(&self.file, || window.cells(&self.input, names))
     }
 
     /// The named columns in one window, whose types must be those of numbers.
@@ -235,7 +235,7 @@ impl Table {
         window: &Window,
         names: &[String],
     ) -> Result<Vec<Float64Chunked>, IngestError> {
-        window.numbers(&self.input, names).map_err(broken(&self.file))
+        decoded(&self.file, || window.numbers(&self.input, names))
     }
 
     /// One row of a window, to be shown.
@@ -251,8 +251,13 @@ impl Table {
     }
 }
 
-fn broken(file: &str) -> impl Fn(PolarsError) -> IngestError {
-    move |error| IngestError::Parquet { file: file.to_owned(), source: io::Error::other(error) }
+/// Does what polars may break down over, where the file is damaged.
+fn decoded<T>(file: &str, decode: impl FnOnce() -> PolarsResult<T>) -> Result<T, IngestError> {
+    let done = caught(|| decode().map_err(io::Error::other)).unwrap_or_else(|panic| {
+        let told = format!("the reader broke down over a page: {}", panic.told());
+        Err(io::Error::other(told))
+    });
+    done.map_err(|source| IngestError::Parquet { file: file.to_owned(), source })
 }
 
 /// Some rows of one row group.
@@ -582,5 +587,14 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// polars takes some damaged pages at their word.
+    #[test]
+    fn a_reader_that_breaks_down_is_told_with_its_file() {
+        let error = decoded("log.parquet", || -> PolarsResult<()> { panic!("a page of nonsense") });
+        let Err(IngestError::Parquet { file, source }) = error else { panic!("no error") };
+        assert_eq!(file, "log.parquet");
+        assert!(source.to_string().contains("broke down over a page: a page of nonsense"));
     }
 }

@@ -5,11 +5,9 @@
 //! no more.
 
 use super::StoreError;
+use crate::panics::{Panic, caught};
 use redb::Database;
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Once;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A database that is only ever worked with where its panics end.
@@ -44,7 +42,7 @@ impl Guarded {
         }
         caught(work).unwrap_or_else(|panic| {
             self.broken.store(true, Ordering::Release);
-            Err(panic.error())
+            Err(broke_down(&panic))
         })
     }
 
@@ -81,73 +79,26 @@ impl Drop for Guarded {
 
 /// Does what may come upon a damaged page.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    caught(work).unwrap_or_else(|panic| Err(panic.error()))
+    caught(work).unwrap_or_else(|panic| Err(broke_down(&panic)))
 }
 
-/// The same of a work that calls back, by way of [`outside`].
+/// The same of a work that calls back, by way of [`outside`](crate::panics::outside).
 pub(super) fn guarded_with<E: From<StoreError>>(
     work: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
-    match caught(work) {
-        Ok(done) => done,
-        // The caller's panic is no fault of the store.
-        Err(panic) if panic.is_outside => resume_unwind(panic.payload),
-        Err(panic) => Err(panic.error().into()),
-    }
+    // The caller's panic is no fault of the store.
+    caught(work).unwrap_or_else(|panic| Err(broke_down(&panic.or_resume()).into()))
 }
 
-/// Calls back from guarded work.
-pub(super) fn outside<T>(call: impl FnOnce() -> T) -> T {
-    IS_INSIDE.set(false);
-    let called = call();
-    IS_INSIDE.set(true);
-    called
-}
-
-thread_local! {
-    /// Whether this thread does guarded work, whose panics are told as errors.
-    static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// Where the last guarded panic was.
-    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-struct Panic {
-    payload: Box<dyn Any + Send>,
-    is_outside: bool,
-}
-
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !IS_INSIDE.get() {
-                return loud(info);
-            }
-            let place = info.location().map(ToString::to_string);
-            PLACE.set(place.unwrap_or_default());
-        }));
-    });
-    let before = IS_INSIDE.replace(true);
-    // What a panic leaves half done is the database's own, and that is broken or refuses to go on.
-    let done = catch_unwind(AssertUnwindSafe(work));
-    let is_outside = !IS_INSIDE.replace(before);
-    done.map_err(|payload| Panic { payload, is_outside })
-}
-
-impl Panic {
-    fn error(&self) -> StoreError {
-        let text = self.payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| self.payload.downcast_ref::<String>().map(String::as_str));
-        let text = text.and_then(|text| text.lines().next()).unwrap_or("for no reason given");
-        let place = PLACE.take();
-        StoreError::damaged(format!("the database broke down over a page: {text} ({place})"))
-    }
+fn broke_down(panic: &Panic) -> StoreError {
+    StoreError::damaged(format!("the database broke down over a page: {}", panic.told()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::panics::outside;
+    use std::panic::catch_unwind;
 
     #[test]
     fn a_panic_is_told_as_an_error_and_a_callers_is_not() {
@@ -156,13 +107,5 @@ mod tests {
         assert!(error.contains("a page (src") || error.contains("guard.rs"), "{error}");
         let work = || guarded_with(|| outside(|| -> Result<(), StoreError> { panic!("mine") }));
         assert!(catch_unwind(work).is_err());
-        assert!(!IS_INSIDE.get());
-        let inner = || guarded(|| -> Result<(), StoreError> { panic!("inner") });
-        let outer = guarded(|| {
-            assert!(inner().is_err());
-            assert!(IS_INSIDE.get());
-            Ok(())
-        });
-        assert!(outer.is_ok() && !IS_INSIDE.get());
     }
 }

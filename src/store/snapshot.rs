@@ -2,11 +2,12 @@
 
 use super::about::About;
 use super::everybody::{Everybody, Held};
-use super::guard::{guarded, guarded_with, outside};
+use super::guard::{guarded, guarded_with};
 use super::history_cache::{CacheCounts, HistoryCache, Shaping};
 use super::tables::{HEADS, META, MORE, Meta, NAMES};
 use super::waiting::{Journal, Ranges, Waiting};
 use super::{StoreError, damaged_record};
+use crate::panics::outside;
 use habitus_engine::domain::{
     Attributes, CustomerId, Event, EventRules, History, RawEvent, Timestamp,
 };

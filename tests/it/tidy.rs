@@ -53,6 +53,7 @@ const PACKAGES: [Package; 2] = [
         aside: &[
             Aside { room: "config", used_by: &["cli"], uses: &["ingest", "registry", "store"] },
             Aside { room: "clock", used_by: &["rpc", "cli"], uses: &[] },
+            Aside { room: "panics", used_by: &["ingest", "store"], uses: &[] },
             Aside { room: "telemetry", used_by: &["cli"], uses: &[] },
         ],
         generated_for: &["rpc"],
