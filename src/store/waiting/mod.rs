@@ -245,33 +245,33 @@ impl Ranges {
     /// The same where each range of which too much waits to be merged at once is several, and the first
     /// ids of those that were cut; `None` where there is no such range.
     pub fn cut(&self, step: u64) -> Option<(Ranges, Vec<Box<str>>)> {
-        let is_large = |range: &&Range| range.table().bytes() > LARGE_STEPS * step;
-        if self.all.len() >= MOST_RANGES || !self.all.iter().any(|range| is_large(&range)) {
+        if self.all.len() >= MOST_RANGES {
             return None;
         }
-        let (mut all, mut were_cut) = (Vec::new(), Vec::new());
-        for range in &self.all {
-            if !is_large(&range) {
-                all.push(range.clone());
-                continue;
-            }
+        let places = |(at, range): (usize, &Range)| {
             let table = range.table();
-            let before = table.places(table.bytes() / step);
-            if before.is_empty() {
+            let is_large = table.bytes() > LARGE_STEPS * step;
+            let places = if is_large { table.places(table.bytes() / step) } else { Vec::new() };
+            (!places.is_empty()).then_some((at, places))
+        };
+        let mut cuts = self.all.iter().enumerate().filter_map(places).peekable();
+        cuts.peek()?;
+        let (mut all, mut were_cut) = (Vec::new(), Vec::new());
+        for (at, range) in self.all.iter().enumerate() {
+            let Some((_, places)) = cuts.next_if(|(cut, _)| *cut == at) else {
                 all.push(range.clone());
                 continue;
-            }
+            };
             were_cut.push(range.first.clone());
-            let firsts = std::iter::once(range.first.clone())
-                .chain(before.iter().map(|first| first.as_str().into()));
-            let merged = range.merged;
-            all.extend(firsts.zip(table.cut(&before)).map(|(first, table)| Range {
-                first,
-                merged,
-                table: Arc::new(RwLock::new(table)),
+            let firsts = places.iter().map(|first| first.as_str().into());
+            let firsts = std::iter::once(range.first.clone()).chain(firsts);
+            let (merged, tables) = (range.merged, range.table().cut(&places));
+            all.extend(firsts.zip(tables).map(|(first, table)| {
+                let table = Arc::new(RwLock::new(table));
+                Range { first, merged, table }
             }));
         }
-        (!were_cut.is_empty()).then_some((Ranges { all }, were_cut))
+        Some((Ranges { all }, were_cut))
     }
 
     /// Puts other ranges, of which nothing waits, in the place of some that were merged. `merged` has

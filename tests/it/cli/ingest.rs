@@ -31,8 +31,17 @@ struct Place(tempfile::TempDir);
 impl Place {
     fn new(config: &str) -> Place {
         let place = Place(tempfile::tempdir().unwrap());
-        place.write("habitus.toml", config);
+        place.configure(config);
         place
+    }
+
+    /// Writes the settings, with a registry of its own.
+    fn configure(&self, config: &str) {
+        let registry = self.path("models");
+        self.write(
+            "habitus.toml",
+            &format!("{config}\n[registry]\npath = '{}'\n", registry.display()),
+        );
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -197,7 +206,7 @@ fn faulty_rows_are_counted_and_named() {
     let bad = "bob,2020-01-01,free\n,2020-01-01,1\ncleo,someday,1\ndan,2020-01-01\n";
     place.write("log.csv", &format!("customer_id,date,amount\n{good}{bad}"));
     let config = "[data]\nmax_rejected_share = 0.5\n[data.columns]\ntime = 'date'\n";
-    place.write("habitus.toml", config);
+    place.configure(config);
     let report = place.ingest("log.csv", "store").json();
     let account = &report["account"];
     assert_eq!((&account["rows"], &account["accepted"]), (&9.into(), &5.into()));
@@ -213,10 +222,10 @@ fn faulty_rows_are_counted_and_named() {
     }
     assert_eq!((&report["events"], &report["customers"]), (&5.into(), &1.into()));
 
-    place.write("habitus.toml", &config.replace("0.5", "0.1"));
+    place.configure(&config.replace("0.5", "0.1"));
     place.ingest("log.csv", "other").fails(3, &["rejected", "max_rejected_share", "free"]);
     // The file is not done with: settings that bear it get all that is good.
-    place.write("habitus.toml", config);
+    place.configure(config);
     place.ingest("log.csv", "other").json();
     assert_eq!(place.export("other"), place.export("store"));
 }
@@ -338,7 +347,7 @@ fn nothing_is_left_of_an_erased_customer() {
     place.write("own.csv", &log);
     place.write("people.csv", &format!("customer_id,plan\n{ID},ocelot-plan\n"));
     let config = format!("{SIMULATED}[customers]\ncategories = ['plan']\n");
-    place.write("habitus.toml", &config);
+    place.configure(&config);
     place.ingest("log.csv", "store").json();
     let others = place.export("store");
     place.ingest("own.csv", "store").path("--customers", &place.path("people.csv")).json();
@@ -406,7 +415,7 @@ async fn what_is_older_than_the_retention_goes_and_is_not_asked_about() {
 
     // Longer retention does not bring back what is gone: the store remembers.
     for days in [100, 1_000] {
-        place.write("habitus.toml", &format!("[store]\nretention_days = {days}\n"));
+        place.configure(&format!("[store]\nretention_days = {days}\n"));
         let server = place.serve("store").listening();
         let mut predictions = PredictionServiceClient::new(client(server.address()).await);
         let ask = |days_ago: i64| {
