@@ -9,7 +9,7 @@ pub(super) const BLOCK: usize = 32;
 /// `picked[i]` of `rows`; lanes without a row are zero.
 ///
 /// # Safety
-/// The instruction set of `S` must be present.
+/// The instruction set of `S` must be present, and every row that is picked must be there.
 #[inline(always)]
 pub(super) unsafe fn fill<S: Singles>(
     block: &mut [f32],
@@ -18,27 +18,31 @@ pub(super) unsafe fn fill<S: Singles>(
     origin: &[f32],
 ) {
     let d = origin.len();
+    assert!(block.len() == d * BLOCK && picked.len() <= BLOCK);
     if picked.len() < BLOCK {
         block.fill(0.0);
     }
+    let row = |lane: usize| rows.as_ptr().wrapping_add((picked[lane] as usize).wrapping_mul(d));
     let mut lane = 0;
     #[cfg(target_arch = "x86_64")]
     while S::WIDTH == SIXTEEN && lane + SIXTEEN <= picked.len() {
-        // SAFETY: so many lanes mean that AVX-512 is present.
-        unsafe { transpose_sixteen(block, lane, rows, &picked[lane..lane + SIXTEEN], origin) };
+        let mut starts = [rows.as_ptr(); SIXTEEN];
+        for (index, start) in starts.iter_mut().enumerate() {
+            *start = row(lane + index);
+        }
+        // SAFETY: so many lanes mean that AVX-512 is present. Each pointer is that of a row, and lanes
+        // stay below `BLOCK`.
+        unsafe { transpose_sixteen(block, lane, starts, origin) };
         lane += SIXTEEN;
     }
     while lane + 4 <= picked.len() {
-        let row = |i: usize| {
-            let start = picked[lane + i] as usize * d;
-            &rows[start..start + d]
-        };
-        let four = [row(0), row(1), row(2), row(3)];
-        transpose_four(&mut block[lane..], four, origin);
+        let starts = [row(lane), row(lane + 1), row(lane + 2), row(lane + 3)];
+        // SAFETY: as above.
+        unsafe { transpose_four(block, lane, starts, origin) };
         lane += 4;
     }
-    for (lane, &row) in picked.iter().enumerate().skip(lane) {
-        let start = row as usize * d;
+    for (lane, picked) in picked.iter().enumerate().skip(lane) {
+        let start = (*picked as usize).wrapping_mul(d);
         for (j, (value, origin)) in rows[start..start + d].iter().zip(origin).enumerate() {
             block[j * BLOCK + lane] = value - origin;
         }
@@ -51,25 +55,21 @@ const SIXTEEN: usize = 16;
 
 /// Four features of sixteen rows at a time: each register holds those of four rows, and its quarters
 /// are transposed side by side.
+///
+/// # Safety
+/// AVX-512 must be present. As many values as the origin has must follow each pointer, and the block
+/// must have room for sixteen lanes after `lane` of as many features.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose_sixteen(
     block: &mut [f32],
     lane: usize,
-    rows: &[f32],
-    picked: &[u32],
+    starts: [*const f32; SIXTEEN],
     origin: &[f32],
 ) {
     use std::arch::x86_64::*;
     let d = origin.len();
-    let n = rows.len() / d;
-    assert!(block.len() == d * BLOCK && lane + SIXTEEN <= BLOCK && picked.len() == SIXTEEN);
-    let mut starts = [rows.as_ptr(); SIXTEEN];
-    for (start, &row) in starts.iter_mut().zip(picked) {
-        assert!((row as usize) < n);
-        // SAFETY: the row is there.
-        *start = unsafe { rows.as_ptr().add(row as usize * d) };
-    }
     let mut j = 0;
     while j + 4 <= d {
         // SAFETY: each load reads four of the `d` values of a row after `j`, and each store writes
@@ -103,8 +103,9 @@ unsafe fn transpose_sixteen(
         j += 4;
     }
     for (j, zero) in origin.iter().enumerate().skip(j) {
-        for (index, &row) in picked.iter().enumerate() {
-            block[j * BLOCK + lane + index] = rows[row as usize * d + j] - zero;
+        for (index, start) in starts.iter().enumerate() {
+            // SAFETY: the caller promises a value for each feature.
+            block[j * BLOCK + lane + index] = unsafe { *start.add(j) } - zero;
         }
     }
 }
@@ -131,59 +132,82 @@ pub(super) unsafe fn four_by_four(rows: [*const f32; 4]) -> [std::arch::x86_64::
     }
 }
 
+/// # Safety
+/// As of `transpose_sixteen`, for four lanes and any instruction set.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn transpose_four(block: &mut [f32], rows: [&[f32]; 4], origin: &[f32]) {
+unsafe fn transpose_four(block: &mut [f32], lane: usize, starts: [*const f32; 4], origin: &[f32]) {
     use std::arch::x86_64::*;
     let d = origin.len();
-    assert!(block.len() + 28 >= d * BLOCK && rows.iter().all(|row| row.len() == d));
     let mut j = 0;
     while j + 4 <= d {
         // SAFETY: SSE is part of x86-64. Each load reads four of the `d` values after `j`, and each
-        // store writes four lanes of a feature below `d`, both checked above.
+        // store writes four lanes of a feature below `d`, as the caller promises.
         unsafe {
-            let turned = four_by_four(rows.map(|row| row.as_ptr().add(j)));
+            let turned = four_by_four(starts.map(|start| start.add(j)));
             for (feature, values) in turned.into_iter().enumerate() {
                 let zero = _mm_set1_ps(*origin.as_ptr().add(j + feature));
-                let to = block.as_mut_ptr().add((j + feature) * BLOCK);
+                let to = block.as_mut_ptr().add((j + feature) * BLOCK + lane);
                 _mm_storeu_ps(to, _mm_sub_ps(values, zero));
             }
         }
         j += 4;
     }
-    for j in j..d {
-        for (lane, row) in rows.iter().enumerate() {
-            block[j * BLOCK + lane] = row[j] - origin[j];
+    for (j, zero) in origin.iter().enumerate().skip(j) {
+        for (index, start) in starts.iter().enumerate() {
+            // SAFETY: the caller promises a value for each feature.
+            block[j * BLOCK + lane + index] = unsafe { *start.add(j) } - zero;
         }
     }
 }
 
+/// # Safety
+/// As many values as the origin has must follow each pointer.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn transpose_four(block: &mut [f32], rows: [&[f32]; 4], origin: &[f32]) {
-    for (lane, row) in rows.iter().enumerate() {
-        for (j, (value, origin)) in row.iter().zip(origin).enumerate() {
-            block[j * BLOCK + lane] = value - origin;
+unsafe fn transpose_four(block: &mut [f32], lane: usize, starts: [*const f32; 4], origin: &[f32]) {
+    for (index, start) in starts.iter().enumerate() {
+        for (j, zero) in origin.iter().enumerate() {
+            // SAFETY: the caller promises a value for each feature.
+            block[j * BLOCK + lane + index] = unsafe { *start.add(j) } - zero;
         }
     }
 }
 
-/// Asks for the first of the picked rows before they are needed: rows that are picked here and there
-/// come too late by themselves.
+/// Asks for the first of the picked rows before they are needed. Memory is not fast enough by itself:
+/// rows here and there are no pattern, and one that is ends with each page.
 #[inline(always)]
 pub(super) fn prefetch(rows: &[f32], picked: &[u32], d: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for &row in &picked[..picked.len().min(BLOCK)] {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let start = row as usize * d;
-        if let (Some(first), Some(last)) = (rows.get(start), rows.get(start + d - 1)) {
-            // SAFETY: SSE is part of x86-64, and both are places within the rows.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(first).cast());
-                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(last).cast());
-            }
+    if let Some(steps @ [first, .., last]) = picked.get(..BLOCK) {
+        let at = |row: u32| (row as usize).wrapping_mul(d);
+        if last.wrapping_sub(*first) as usize == BLOCK - 1 {
+            // They follow each other.
+            (0..BLOCK * d).step_by(LINE).for_each(|value| ask_for(rows, at(*first) + value));
+        } else {
+            steps.iter().for_each(|&row| ask_for_row(rows, at(row), d));
         }
     }
+}
+
+/// Values that memory brings at a time.
+const LINE: usize = 16;
+
+/// Asks for a row that begins at a place.
+#[inline(always)]
+pub(super) fn ask_for_row(rows: &[f32], start: usize, d: usize) {
+    ask_for(rows, start);
+    ask_for(rows, start.wrapping_add(d - 1));
+}
+
+/// Asks memory for what will be read soon.
+#[inline(always)]
+pub(super) fn ask_for<T>(values: &[T], place: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64. Nothing is read, so that any address may be asked for.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(place).cast());
+    }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (rows, picked, d);
+    let _ = (values, place);
 }

@@ -11,6 +11,7 @@
 pub mod batch;
 mod block;
 pub mod components;
+pub mod distances;
 mod exp;
 pub mod integral;
 mod lanes;

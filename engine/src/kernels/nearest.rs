@@ -180,11 +180,13 @@ unsafe fn all_blocks<S: Singles, const TILE: usize, const LEADS: bool>(
     found: &mut Found,
 ) {
     let d = centers.origin.len();
+    let last = picked.iter().fold(0, |last, &row| row.max(last)) as usize;
+    assert!(picked.is_empty() || last < rows.len() / d);
     let mut block = vec![0.0; d * BLOCK];
     let ahead = |index: usize| picked.get((index + 2) * BLOCK..).unwrap_or_default();
     for (index, picked) in picked.chunks(BLOCK).enumerate() {
         block::prefetch(rows, ahead(index), d);
-        // SAFETY: the caller promises the instruction set.
+        // SAFETY: the caller promises the instruction set, and the rows were checked above.
         unsafe { block::fill::<S>(&mut block, rows, picked, &centers.origin) };
         let range = index * BLOCK..(index + 1) * BLOCK;
         let out = Out {

@@ -96,7 +96,7 @@ unsafe fn all_blocks<S: Singles>(
         for (lane, row) in picked.iter_mut().enumerate() {
             *row = (start + lane) as u32;
         }
-        // SAFETY: the caller promises the instruction set.
+        // SAFETY: the caller promises the instruction set, and the rows are below `n`.
         unsafe { block::fill::<S>(&mut block, rows, &picked[..length], &origin) };
         let (mut near, mut counts) = ([0f32; BLOCK], [1f32; BLOCK]);
         match &closest {

@@ -1,6 +1,12 @@
-//! Room for threads to work in, used again from pass to pass.
+//! Threads of a fit, and room for them to work in that is used again from pass to pass.
 
 use std::sync::{Mutex, PoisonError};
+
+/// Does all of a fit's work on one of the threads that share it. From there each pass over the rows
+/// begins at once, while from elsewhere a thread would have to be woken for it, and wake the caller.
+pub(super) fn among_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
 
 /// Rooms that nobody is in. There are never more than were in use at once.
 pub(super) struct Pool<T> {

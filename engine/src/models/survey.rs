@@ -1,15 +1,13 @@
 //! What a fit must know of its rows before it starts.
 
 use super::FitError;
-use crate::kernels::{Level, stretches};
+use crate::kernels::Level;
+use crate::kernels::stretches::{self, LANES};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use rayon::prelude::*;
 
 /// Larger values could not be squared and added in `f32`.
 const LIMIT: f32 = 1e15;
-
-/// Values that the widest vectors hold.
-const LANES: usize = 16;
 
 /// The columns of a source.
 #[derive(Debug, Clone, PartialEq)]

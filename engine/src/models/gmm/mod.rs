@@ -9,6 +9,7 @@ pub use covariances::{CovarianceType, Covariances};
 
 use self::em::{Climb, Ended};
 use super::kmeans::{self, KMeansParams};
+use super::pool::among_threads;
 use super::survey::Survey;
 use super::{Diagnostics, Engine, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
@@ -237,15 +238,17 @@ impl GmmParams {
         labels: &[usize],
     ) -> Result<Fit<GaussianMixture>, FitError> {
         let finer = GmmParams { tol: FINER * self.tol, ..self.clone() };
-        let survey = Survey::of(rows)?;
-        super::check_labels(rows.n_rows(), labels, self.n_components)?;
-        let climb = Climb::new(rows, &survey, &finer, Level::best())?;
-        let start = climb.of_labels(&|first, n| {
-            labels[first..first + n].iter().map(|&label| label as u32).collect()
-        })?;
         let notes = vec!["started from the incumbent's segments".to_owned()];
-        let ended = climb.from(start)?;
-        self.finish(climb.mean_log_density(&ended.parameters)?, ended, 0, notes)
+        among_threads(|| {
+            let survey = Survey::of(rows)?;
+            super::check_labels(rows.n_rows(), labels, self.n_components)?;
+            let climb = Climb::new(rows, &survey, &finer, Level::best())?;
+            let start = climb.of_labels(&|first, n| {
+                labels[first..first + n].iter().map(|&label| label as u32).collect()
+            })?;
+            let ended = climb.from(start)?;
+            self.finish(climb.mean_log_density(&ended.parameters)?, ended, 0, notes)
+        })
     }
 
     /// Fits from given parameters.
@@ -257,16 +260,18 @@ impl GmmParams {
         source: &dyn RowSource,
         start: Parameters,
     ) -> Result<Fit<GaussianMixture>, FitError> {
-        let survey = Survey::of(source)?;
         let d = source.n_features();
-        let fits = start.means.iter().all(|mean| mean.len() == d)
-            && start.weights.len() == self.n_components;
-        if !fits {
-            return Err(FitError::Start { n_features: d });
-        }
-        let climb = Climb::new(source, &survey, self, Level::best())?;
-        let ended = climb.from(start)?;
-        self.finish(climb.mean_log_density(&ended.parameters)?, ended, 0, Vec::new())
+        among_threads(|| {
+            let survey = Survey::of(source)?;
+            let fits = start.means.iter().all(|mean| mean.len() == d)
+                && start.weights.len() == self.n_components;
+            if !fits {
+                return Err(FitError::Start { n_features: d });
+            }
+            let climb = Climb::new(source, &survey, self, Level::best())?;
+            let ended = climb.from(start)?;
+            self.finish(climb.mean_log_density(&ended.parameters)?, ended, 0, Vec::new())
+        })
     }
 
     /// The model of a run, with its components in their order.
@@ -347,6 +352,13 @@ impl Estimator for GmmParams {
 
     /// Fits on scaled rows, `(n_customers, n_features)`.
     fn fit(&self, source: &dyn RowSource, seed: Seed) -> Result<Fit<GaussianMixture>, FitError> {
+        among_threads(|| self.best(source, seed))
+    }
+}
+
+impl GmmParams {
+    /// The model of the best start.
+    fn best(&self, source: &dyn RowSource, seed: Seed) -> Result<Fit<GaussianMixture>, FitError> {
         let survey = Survey::of(source)?;
         super::check_distinct(source, self.n_components)?;
         let climb = Climb::new(source, &survey, self, Level::best())?;

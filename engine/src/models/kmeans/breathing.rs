@@ -6,6 +6,7 @@
 
 use super::lloyd::{self, Ended, Limits};
 use crate::domain::Seed;
+use crate::kernels::distances::squared;
 use crate::kernels::nearest::{Ask, Centers, Found};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use crate::models::FitError;
@@ -147,7 +148,7 @@ impl Needs {
             for (place, (row, &label)) in rows.chunks_exact(d).zip(&found.labels).enumerate() {
                 let label = label as usize;
                 let weight = weights.map_or(1.0, |weights| f64::from(weights[place]));
-                needs.errors[label] += weight * lloyd::squared_distance(row, &centroids[label]);
+                needs.errors[label] += weight * squared(row, &centroids[label]);
                 needs.losses[label] += weight * f64::from(found.leads[place]);
             }
             Ok(needs)

@@ -8,9 +8,10 @@
 //! leads, to the bit.
 
 use crate::kernels::Level;
-use crate::kernels::leads::{NONE, ROUNDING, renew, used_up};
+use crate::kernels::distances::{squared, squared_to_own};
+use crate::kernels::leads::{Packing, ROUNDING, renew, used_up};
 use crate::kernels::nearest::{Ask, Centers, Found};
-use crate::kernels::sums::{Move, Sums, Units};
+use crate::kernels::sums::{Move, Moves, Sums, Units};
 use crate::matrix::{CHUNK_ROWS, RowSource};
 use crate::models::FitError;
 use crate::models::pool::Pool;
@@ -69,10 +70,9 @@ pub(super) fn iterate(
     if !settled {
         run.assign()?;
     }
-    let inertia = run.inertia()?;
     let weights = (0..run.centroids.len()).map(|c| run.sums.weight(&run.units, c)).collect();
-    let (centroids, labels) = (run.centroids, run.labels);
-    Ok(Ended { centroids, labels, weights, inertia, n_iter, converged })
+    let (labels, inertia) = run.unpack()?;
+    Ok(Ended { centroids: run.centroids, labels, weights, inertia, n_iter, converged })
 }
 
 /// What an update did.
@@ -93,10 +93,9 @@ struct Run<'a> {
     origin: Vec<f32>,
     sums: Sums,
     workers: Pool<Worker>,
-    /// `(n_rows,)`.
-    labels: Vec<u32>,
-    /// Leads, larger by what centroids had moved when they were made, `(n_rows,)`; empty without bounds.
-    leads: Vec<f32>,
+    packing: Packing,
+    /// Labels, and leads that are larger by what centroids had moved when they were made, `(n_rows,)`.
+    tags: Vec<u32>,
     drift: Drift,
     /// Whether no row has a label yet.
     is_first: bool,
@@ -108,7 +107,7 @@ struct Worker {
     n_changed: u64,
     picked: Vec<u32>,
     found: Found,
-    moves: Vec<Move>,
+    moves: Moves,
     buffer: Vec<f32>,
 }
 
@@ -122,7 +121,6 @@ impl<'a> Run<'a> {
         let n = source.n_rows();
         // One pass has no use for leads, and neither has one centroid.
         let bounded = limits.bounds && limits.max_iter > 0 && centroids.len() > 1;
-        let n_bounds = if bounded { n } else { 0 };
         Run {
             source,
             limits,
@@ -136,10 +134,10 @@ impl<'a> Run<'a> {
             sums: Sums::new(limits.level, centroids.len(), source.n_features()),
             workers: Pool::new(),
             drift: Drift::new(centroids.len()),
+            packing: Packing::new(centroids.len(), bounded),
             centroids,
             // The first pass fills them, in parallel.
-            labels: vec![0; n],
-            leads: vec![0.0; n_bounds],
+            tags: vec![0; n],
             is_first: true,
         }
     }
@@ -150,13 +148,17 @@ impl<'a> Run<'a> {
         if centers.largest_norm() > self.drift.up_to {
             self.drift.up_to = ROOM * centers.largest_norm();
             if !self.is_first {
-                self.leads.fill(f32::NEG_INFINITY);
+                let packing = self.packing;
+                self.tags
+                    .iter_mut()
+                    .for_each(|tag| *tag = packing.without_lead(packing.label(*tag)));
             }
         }
         let shared = Shared {
             source: self.source,
             units: &self.units,
             level: self.limits.level,
+            packing: self.packing,
             centers: &centers,
             drift: &self.drift,
             moved: self.drift.moved(),
@@ -169,18 +171,12 @@ impl<'a> Run<'a> {
             n_changed: 0,
             picked: Vec::new(),
             found: Found::default(),
-            moves: Vec::new(),
+            moves: Moves::default(),
             buffer: Vec::new(),
         };
-        let mut leads = self.leads.chunks_mut(CHUNK_ROWS);
-        let parts: Vec<(&mut [u32], &mut [f32])> = self
-            .labels
-            .chunks_mut(CHUNK_ROWS)
-            .map(|labels| (labels, leads.next().unwrap_or_default()))
-            .collect();
         let workers = &self.workers;
-        parts.into_par_iter().enumerate().try_for_each(|(index, (labels, leads))| {
-            workers.with(new, |worker| worker.see(&shared, index, labels, leads))
+        self.tags.par_chunks_mut(CHUNK_ROWS).enumerate().try_for_each(|(index, tags)| {
+            workers.with(new, |worker| worker.see(&shared, index, tags))
         })?;
         let mut n_changed = 0;
         for worker in self.workers.rooms() {
@@ -227,13 +223,11 @@ impl<'a> Run<'a> {
             let rows = self.source.chunk(chunk, &mut buffer)?;
             let values = &rows[place * d..(place + 1) * d];
             let weight = self.source.weights(chunk).map_or(1.0, |weights| weights[place]);
-            let from = std::mem::replace(&mut self.labels[row], cluster);
-            let one = Move { row: 0, from, to: cluster };
-            self.sums.shift(&self.units, values, Some(&[weight]), &[one]);
             // Its lead was over other clusters.
-            if let Some(lead) = self.leads.get_mut(row) {
-                *lead = f32::NEG_INFINITY;
-            }
+            let tag = std::mem::replace(&mut self.tags[row], self.packing.without_lead(cluster));
+            let from = self.packing.label(tag);
+            let one = Move { row: 0, from, to: cluster };
+            self.sums.shift(&self.units, values, Some(&[weight]), &Moves::from_iter([one]));
         }
         Ok(n_relocated)
     }
@@ -251,8 +245,9 @@ impl<'a> Run<'a> {
                 .enumerate()
                 .filter(|(place, _)| weights.is_none_or(|weights| weights[*place] > 0.0))
                 .map(|(place, row)| {
-                    let centroid = &self.centroids[self.labels[start + place] as usize];
-                    (squared_distance(row, centroid), start + place)
+                    let label = self.packing.label(self.tags[start + place]);
+                    let centroid = &self.centroids[label as usize];
+                    (squared(row, centroid), start + place)
                 })
                 .collect();
             far.sort_unstable_by(order);
@@ -269,24 +264,20 @@ impl<'a> Run<'a> {
         Ok(far)
     }
 
-    /// The weighted sum of squared distances to the centroids that rows belong to.
-    fn inertia(&self) -> Result<f64, FitError> {
-        let d = self.source.n_features();
-        let chunks: Vec<f64> = (0..self.source.n_chunks())
-            .into_par_iter()
-            .map_init(Vec::new, |buffer, index| {
+    /// The labels, and the weighted sum of squared distances to the centroids that rows belong to.
+    fn unpack(&mut self) -> Result<(Vec<u32>, f64), FitError> {
+        let mut labels = std::mem::take(&mut self.tags);
+        let chunks: Vec<f64> = labels
+            .par_chunks_mut(CHUNK_ROWS)
+            .enumerate()
+            .map_init(Vec::new, |buffer, (index, labels)| {
+                labels.iter_mut().for_each(|tag| *tag = self.packing.label(*tag));
                 let rows = self.source.chunk(index, buffer)?;
                 let weights = self.source.weights(index);
-                let labels = &self.labels[index * CHUNK_ROWS..];
-                let mut sum = 0.0;
-                for (place, (row, &label)) in rows.chunks_exact(d).zip(labels).enumerate() {
-                    let weight = weights.map_or(1.0, |weights| f64::from(weights[place]));
-                    sum += weight * squared_distance(row, &self.centroids[label as usize]);
-                }
-                Ok(sum)
+                Ok(squared_to_own(self.limits.level, rows, weights, labels, &self.centroids))
             })
             .collect::<Result<_, FitError>>()?;
-        Ok(chunks.iter().sum())
+        Ok((labels, chunks.iter().sum()))
     }
 }
 
@@ -295,6 +286,7 @@ struct Shared<'a> {
     source: &'a dyn RowSource,
     units: &'a Units,
     level: Level,
+    packing: Packing,
     centers: &'a Centers,
     drift: &'a Drift,
     /// [`Drift::moved`].
@@ -304,48 +296,35 @@ struct Shared<'a> {
 
 impl Worker {
     /// Assigns the rows of one chunk.
-    fn see(
-        &mut self,
-        shared: &Shared<'_>,
-        index: usize,
-        labels: &mut [u32],
-        leads: &mut [f32],
-    ) -> Result<(), FitError> {
-        let bounded = !leads.is_empty();
+    fn see(&mut self, shared: &Shared<'_>, index: usize, tags: &mut [u32]) -> Result<(), FitError> {
+        let packing = shared.packing;
         if shared.is_first {
-            labels.fill(NONE);
+            tags.fill(packing.unlabelled());
         }
-        self.pick(shared, labels, leads);
+        self.pick(shared, tags);
         if self.picked.is_empty() {
             return Ok(());
         }
         let rows = shared.source.chunk(index, &mut self.buffer)?;
         let weights = shared.source.weights(index);
         let up_to = shared.drift.up_to;
-        let ask = if bounded { Ask::Leads { up_to } } else { Ask::Labels };
+        let ask = if packing.has_leads() { Ask::Leads { up_to } } else { Ask::Labels };
         shared.centers.nearest(rows, &self.picked, ask, &mut self.found);
-        renew(
-            shared.level,
-            &self.picked,
-            &self.found,
-            &shared.moved,
-            labels,
-            leads,
-            &mut self.moves,
-        );
+        let moved = &shared.moved;
+        renew(shared.level, packing, &self.picked, &self.found, moved, tags, &mut self.moves);
         self.n_changed += self.moves.len() as u64;
         self.sums.shift(shared.units, rows, weights, &self.moves);
         Ok(())
     }
 
     /// Picks the rows whose leads are used up: all without leads.
-    fn pick(&mut self, shared: &Shared<'_>, labels: &[u32], leads: &[f32]) {
-        if leads.is_empty() || shared.is_first {
+    fn pick(&mut self, shared: &Shared<'_>, tags: &[u32]) {
+        if !shared.packing.has_leads() || shared.is_first {
             self.picked.clear();
-            self.picked.extend(0..labels.len() as u32);
+            self.picked.extend(0..tags.len() as u32);
             return;
         }
-        used_up(shared.level, labels, leads, &shared.moved, &mut self.picked);
+        used_up(shared.level, shared.packing, tags, &shared.moved, &mut self.picked);
     }
 }
 
@@ -382,24 +361,6 @@ impl Drift {
     fn moved(&self) -> Vec<f32> {
         self.moved.iter().map(|&moved| moved as f32 * (1.0 + ROUNDING)).collect()
     }
-}
-
-/// In `f64`, in four sums that are added at the end.
-pub(super) fn squared_distance(row: &[f32], centroid: &[f64]) -> f64 {
-    let mut sums = [0.0; 4];
-    let (values, centers) = (row.chunks_exact(4), centroid.chunks_exact(4));
-    let rest = values.remainder().iter().zip(centers.remainder());
-    for (values, centers) in values.zip(centers) {
-        for ((sum, value), center) in sums.iter_mut().zip(values).zip(centers) {
-            let difference = f64::from(*value) - center;
-            *sum += difference * difference;
-        }
-    }
-    for (sum, (value, center)) in sums.iter_mut().zip(rest) {
-        let difference = f64::from(*value) - center;
-        *sum += difference * difference;
-    }
-    (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 #[cfg(test)]
@@ -528,7 +489,7 @@ mod tests {
             run.update().unwrap();
         }
         let mut picked = Vec::new();
-        used_up(limits.level, &run.labels, &run.leads, &run.drift.moved(), &mut picked);
+        used_up(limits.level, run.packing, &run.tags, &run.drift.moved(), &mut picked);
         assert!(picked.len() < 2_500, "{} of 5000 rows are looked at", picked.len());
     }
 
@@ -540,8 +501,8 @@ mod tests {
             let ended = ended(&rows, &start(&rows, 8, true), &limits);
             let mut inertia = 0.0;
             for (index, (row, &label)) in rows.rows().zip(&ended.labels).enumerate() {
-                let own = squared_distance(row, &ended.centroids[label as usize]);
-                let distances = ended.centroids.iter().map(|center| squared_distance(row, center));
+                let own = squared(row, &ended.centroids[label as usize]);
+                let distances = ended.centroids.iter().map(|center| squared(row, center));
                 let least = distances.fold(f64::INFINITY, f64::min);
                 // So much is lost in `f32`, of squared norms from the middle of up to a hundred.
                 assert!(own <= least + 1e-4, "{kind:?}, row {index}: {own}, not {least}");

@@ -9,10 +9,12 @@ mod minibatch;
 pub(super) mod seeding;
 
 use self::lloyd::{Ended, Limits};
+use super::pool::among_threads;
 use super::survey::Survey;
 use super::{Diagnostics, Engine, Estimator, Fit, FitError, Membership, Segmenter};
 use crate::domain::Seed;
 use crate::kernels::Level;
+use crate::kernels::distances::squared;
 use crate::kernels::nearest::{Ask, Centers, Found};
 use crate::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix};
 use rayon::prelude::*;
@@ -105,7 +107,7 @@ impl KMeans {
     /// The sum of squared distances to the nearest centroids over all rows.
     pub fn inertia(&self, rows: &ScaledMatrix) -> f64 {
         let labels = self.nearest_all(rows.values());
-        let square = |(row, label)| lloyd::squared_distance(row, &self.centroids[label as usize]);
+        let square = |(row, label)| squared(row, &self.centroids[label as usize]);
         rows.rows().zip(labels).map(square).sum()
     }
 }
@@ -136,12 +138,14 @@ impl KMeansParams {
         source: &dyn RowSource,
         centroids: Vec<Vec<f64>>,
     ) -> Result<Fit<KMeans>, FitError> {
-        let survey = Survey::of(source)?;
         let d = source.n_features();
-        if centroids.is_empty() || centroids.iter().any(|centroid| centroid.len() != d) {
-            return Err(FitError::Start { n_features: d });
-        }
-        let ended = self.run_from(source, &survey, centroids)?;
+        let ended = among_threads(|| {
+            let survey = Survey::of(source)?;
+            if centroids.is_empty() || centroids.iter().any(|centroid| centroid.len() != d) {
+                return Err(FitError::Start { n_features: d });
+            }
+            self.run_from(source, &survey, centroids)
+        })?;
         self.finish(ended, 0)
     }
 
@@ -228,6 +232,14 @@ impl Estimator for KMeansParams {
 
     /// Fits on scaled rows, `(n_customers, n_features)`.
     fn fit(&self, source: &dyn RowSource, seed: Seed) -> Result<Fit<KMeans>, FitError> {
+        let (ended, run) = among_threads(|| self.best(source, seed))?;
+        self.finish(ended, run)
+    }
+}
+
+impl KMeansParams {
+    /// The end of the best start, and which that was.
+    fn best(&self, source: &dyn RowSource, seed: Seed) -> Result<(Ended, u32), FitError> {
         let survey = Survey::of(source)?;
         super::check_distinct(source, self.n_clusters)?;
         let mut best: Option<(Ended, u32)> = None;
@@ -245,6 +257,6 @@ impl Estimator for KMeansParams {
             let limits = self.limits(&survey);
             ended = breathing::breathe(source, &survey, ended, &limits, seed.derive("breathe", 0))?;
         }
-        self.finish(ended, run)
+        Ok((ended, run))
     }
 }
