@@ -22,6 +22,10 @@ use rayon::prelude::*;
 /// made, squared; beyond that all are made again.
 const ROOM: f32 = 4.0;
 
+/// Values that are compared before those of them that move are added: so many that they are still in
+/// fast memory then.
+const AT_ONCE: usize = 1 << 16;
+
 /// How iterations go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -309,11 +313,14 @@ impl Worker {
         let weights = shared.source.weights(index);
         let up_to = shared.drift.up_to;
         let ask = if packing.has_leads() { Ask::Leads { up_to } } else { Ask::Labels };
-        shared.centers.nearest(rows, &self.picked, ask, &mut self.found);
-        let moved = &shared.moved;
-        renew(shared.level, packing, &self.picked, &self.found, moved, tags, &mut self.moves);
-        self.n_changed += self.moves.len() as u64;
-        self.sums.shift(shared.units, rows, weights, &self.moves);
+        let (level, moved) = (shared.level, &shared.moved);
+        let at_once = (AT_ONCE / shared.source.n_features()).max(1);
+        for picked in self.picked.chunks(at_once) {
+            shared.centers.nearest(rows, picked, ask, &mut self.found);
+            renew(level, packing, picked, &self.found, moved, tags, &mut self.moves);
+            self.n_changed += self.moves.len() as u64;
+            self.sums.shift(shared.units, rows, weights, &self.moves);
+        }
         Ok(())
     }
 
