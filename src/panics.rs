@@ -38,6 +38,8 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
             PLACE.set(place.unwrap_or_default());
         }));
     });
+    // A panic that another thread hands on leaves none.
+    PLACE.take();
     let before = IS_INSIDE.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     let is_outside = !IS_INSIDE.replace(before);

@@ -252,14 +252,17 @@ impl<'t> Appending<'t> {
         let waiting = || lines.get_or_init(|| ranges.lines(customer, u64::MAX));
         // Whatever the record holds, it has nothing to do with lines that are surely new.
         let known = known.filter(|known| self.are_new(customer, known, records));
+        // A record may have come since the last line did.
         let kept = match known {
-            Some(_) => None,
-            None => self.records.heads.get(customer.as_bytes()).map_err(StoreError::of)?,
+            Some(_) if standing.is_none_or(|standing| standing.has_record) => None,
+            _ => self.records.heads.get(customer.as_bytes()).map_err(StoreError::of)?,
         };
-        let has_record = match standing {
+        // Whoever has lines that wait is known too, with or without a record.
+        let had_record = match standing {
             Some(standing) => standing.has_record,
-            None => kept.is_some() || known.is_some_and(|known| known.has(customer)),
+            None => known.is_some_and(|known| known.has(customer)),
         };
+        let has_record = kept.is_some() || had_record;
         let mut head = match &kept {
             Some(record) => Head::take(customer, record.value()).ok_or_else(damaged)?,
             None if has_record && known.is_none() => return Err(damaged()),
@@ -311,7 +314,7 @@ impl<'t> Appending<'t> {
         });
         drop(kept);
         self.meta.customers += u64::from(is_new && (told.is_some() || !accepted.is_empty()));
-        let has_record = has_record || standing.is_none() && told.is_some();
+        let has_record = has_record || told.is_some();
         accepted.into_iter().for_each(|line| self.added.push(at, customer, line, has_record));
         match told {
             Some(record) => self.records.put_head(customer, &record),

@@ -13,7 +13,7 @@ use super::waiting::{Incoming, Ranges};
 use super::{Snapshot, StoreError};
 use habitus_engine::domain::{RawValue, hash};
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::ops::Bound;
 
 /// Bits of an id that are set, of those of a block.
@@ -30,8 +30,9 @@ const ROOM: usize = 4;
 /// as much less.
 const PART_LOOKED_AT: u64 = 64;
 
-/// Lines that are read at one commit, which waits for it, but for the last range of them.
-const LINES_AT_ONCE: u64 = 200_000;
+/// Lines or customers that are read at one commit, which waits for it, but for the last range of them.
+/// One with more customers is not read.
+const AT_ONCE: u64 = 200_000;
 
 /// Bytes of lines that are read, at most, for each id that there is room for: those without ids take time
 /// too.
@@ -40,6 +41,8 @@ const BYTES_AN_ID: usize = 64;
 /// What is known of ranges of customers.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// Ids are chosen by others, who must not know which of them look alike.
+    keys: RandomState,
     /// By the first id.
     ranges: BTreeMap<Box<str>, KnownRange>,
     /// How often somebody of a range was looked at that is not known; by the first id.
@@ -51,12 +54,13 @@ pub(super) struct Known {
 /// What is known of one range.
 #[derive(Debug)]
 pub(super) struct KnownRange {
+    keys: RandomState,
     /// The first id after the range.
     end: Option<Box<str>>,
     /// Hashes of all customers.
     customers: HashSet<u64, BuildHasherDefault<Hashed>>,
     ids: Vec<[u64; WORDS]>,
-    /// Ids that may still come before too many of them look alike.
+    /// Ids and customers that may still come before too many look alike, or take too much.
     room: usize,
 }
 
@@ -103,8 +107,9 @@ impl Known {
             if self.of((first, end)).is_none() {
                 // Where ranges were joined, something is known of a part, which misses what came.
                 self.forget_all(first, end);
+                let is_line = |&&record: &&usize| matches!(batch.record(record), Seen::Line(..));
                 let looks = self.looks.entry(first.into()).or_default();
-                *looks = looks.saturating_add(records.len() as u64);
+                *looks = looks.saturating_add(records.iter().filter(is_line).count() as u64);
                 continue;
             }
             let Some((_, known)) = self.ranges.range_mut::<str, _>(until(first)).next_back() else {
@@ -112,8 +117,9 @@ impl Known {
             };
             for &record in records {
                 if matches!(outcomes[record], Outcome::Accepted | Outcome::Duplicate) {
-                    let customer = hash(batch.customer(record));
-                    known.customers.insert(customer);
+                    let customer = known.keys.hash_one(batch.customer(record));
+                    let is_new = known.customers.insert(customer);
+                    known.room = known.room.saturating_sub(usize::from(is_new));
                     if let Seen::Line(line, _) = batch.record(record) {
                         EventIds::new(line).flatten().for_each(|(_, id)| known.add(customer, id));
                     }
@@ -127,8 +133,10 @@ impl Known {
     /// Lets go of somebody who was erased.
     pub fn forget(&mut self, customer: &str) {
         if let Some((_, known)) = self.ranges.range_mut::<str, _>(until(customer)).next_back() {
-            known.customers.remove(&hash(customer));
+            known.customers.remove(&known.keys.hash_one(customer));
         }
+        // It may be they who could not be read.
+        self.unknowable.clear();
     }
 
     /// Reads ranges of which many were looked at, as long as no more bytes are taken. One that cannot be
@@ -139,7 +147,13 @@ impl Known {
         let enough = n_lines / PART_LOOKED_AT;
         // While a range is read its ids are in memory.
         let most_ids = most_bytes / 4 / size_of::<u64>();
-        for _ in 0..1 + LINES_AT_ONCE / n_lines.max(1) {
+        if self.looks.len() + self.unknowable.len() > 4 * ranges.len() {
+            // Of ranges that are no more.
+            self.looks.retain(|first, _| ranges.bounds_from(first).is_some());
+            self.unknowable.retain(|first, _| ranges.bounds_from(first).is_some());
+        }
+        let mut n_read = 0;
+        while n_read < AT_ONCE {
             let most = self.looks.iter().max_by_key(|(_, looks)| **looks);
             let Some((first, &looks)) = most else { return };
             if looks <= enough || self.bytes() > most_bytes {
@@ -153,13 +167,17 @@ impl Known {
             if self.unknowable.get(&first).is_some_and(|before| *before == end) {
                 continue;
             }
-            match guarded(|| KnownRange::read(snapshot, bounds, most_ids)) {
+            match guarded(|| KnownRange::read(&self.keys, snapshot, bounds, most_ids)) {
                 Ok(Some(known)) => {
+                    n_read += n_lines.max(known.customers.len() as u64);
                     self.forget_all(bounds.0, bounds.1);
                     self.unknowable.remove(&first);
                     self.ranges.insert(first, known);
                 }
-                Ok(None) | Err(_) => drop(self.unknowable.insert(first, end)),
+                Ok(None) | Err(_) => {
+                    n_read += AT_ONCE;
+                    self.unknowable.insert(first, end);
+                }
             }
         }
     }
@@ -192,8 +210,9 @@ impl Known {
 }
 
 impl KnownRange {
-    /// Of all customers of a range; `None` where there are more ids than these.
+    /// Of all customers of a range; `None` where there are more ids than these, or too many customers.
     fn read(
+        keys: &RandomState,
         snapshot: &Snapshot,
         (first, end): (&str, Option<&str>),
         most_ids: usize,
@@ -204,7 +223,7 @@ impl KnownRange {
             if end.is_some_and(|end| *one.id >= *end) {
                 break;
             }
-            let customer = hash(&one.id);
+            let customer = keys.hash_one(&*one.id);
             customers.insert(customer);
             snapshot.each_chunk(&one.held()?, |chunk| {
                 n_bytes += chunk.len();
@@ -214,26 +233,28 @@ impl KnownRange {
                 }
                 Ok(())
             })?;
-            if ids.len() > most_ids || n_bytes > most_ids * BYTES_AN_ID {
+            let is_too_large = ids.len() > most_ids || n_bytes > most_ids * BYTES_AN_ID;
+            if is_too_large || customers.len() as u64 > AT_ONCE {
                 return Ok(None);
             }
         }
-        let room = ids.len() / ROOM + 1_000;
+        let room = (ids.len() + customers.len()) / ROOM + 1_000;
         let n_blocks = (ids.len() + room) * BITS_PER_ID / (64 * WORDS) + 1;
         let end = end.map(Box::from);
-        let mut known = KnownRange { end, customers, ids: vec![[0; WORDS]; n_blocks], room };
+        let blocks = vec![[0; WORDS]; n_blocks];
+        let mut known = KnownRange { keys: keys.clone(), end, customers, ids: blocks, room };
         ids.into_iter().for_each(|id| known.set(id));
         Ok(Some(known))
     }
 
     /// Whether there is somebody.
     pub fn has(&self, customer: &str) -> bool {
-        self.customers.contains(&hash(customer))
+        self.customers.contains(&self.keys.hash_one(customer))
     }
 
     /// Whether a line with this event id may have been there before.
     pub fn may_have(&self, customer: &str, id: RawValue<'_>) -> bool {
-        let (block, bits) = self.place(id_hash(hash(customer), id));
+        let (block, bits) = self.place(id_hash(self.keys.hash_one(customer), id));
         self.ids[block].iter().zip(bits).all(|(word, bits)| word & bits == bits)
     }
 

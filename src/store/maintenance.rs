@@ -105,6 +105,7 @@ impl Store {
                 sequence: 0,
             };
             let record = heads.remove(customer.as_bytes()).map_err(StoreError::of)?;
+            let has_record = record.is_some() || waiting.has_record;
             if let Some(record) = record {
                 erased.was_known = true;
                 // Who cannot be read can be erased all the same; there is only less to tell.
@@ -125,7 +126,11 @@ impl Store {
             if !waiting.is_empty() {
                 erased.was_known = true;
                 erased.n_lines += waiting.iter().count() as u64;
-                erased.first_sequence = erased.first_sequence.or(waiting.first_sequence());
+                // Of a record that cannot be read, or a damaged line, which is put to wait again and
+                // again, nobody knows since when it is there.
+                if !has_record && waiting.iter().all(|line| !line.is_empty()) {
+                    erased.first_sequence = waiting.first_sequence();
+                }
             }
             meta.sequence += 1;
             erased.sequence = meta.sequence;

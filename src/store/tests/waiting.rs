@@ -2,7 +2,7 @@
 //! asks and whenever.
 
 use super::super::tables::{HEADS, JOURNAL};
-use super::super::{Batch, Kept, Outcome, Snapshot, Store, StoreError};
+use super::super::{About, Batch, Kept, Outcome, Snapshot, Store, StoreError};
 use super::disk::Disk;
 use super::{LARGE, ROOMY, empty, rules, store};
 use habitus_engine::domain::{Draws, RawEvent, RawValue, Seed, Timestamp};
@@ -341,6 +341,38 @@ fn a_damaged_key_is_told_of_whoever_has_more_that_waits() {
     drop(snapshot);
     let faults = held.check().unwrap().faults;
     assert!(faults.iter().any(|fault| fault.contains("`c000700`")), "{faults:?}");
+    // Since when the lost record was there nobody knows; of who has lines alone it is known.
+    let held = store(&disk, ROOMY).unwrap();
+    feed(&held, [3_001].into_iter(), "fifth");
+    let erased = |id: &str| held.erase(id, Timestamp(9_000)).unwrap();
+    let (lost, new) = (erased("c000700"), erased("c003001"));
+    assert!(lost.was_known && lost.first_sequence.is_none(), "{lost:?}");
+    assert!(new.first_sequence.is_some(), "{new:?}");
+}
+
+/// Who is first heard of by a line, and then told about, has a record from then on.
+#[test]
+fn a_record_that_comes_after_lines_is_missed_too() {
+    let disk = empty();
+    let held = store(&disk, ROOMY).unwrap();
+    feed(&held, 0..3, "first");
+    let mut batch = Batch::default();
+    batch.about("c000001", About { opted_out: Some(true), ..About::default() });
+    assert_eq!(held.append(&batch, None).unwrap(), [Outcome::Accepted]);
+    feed(&held, 0..3, "second");
+    let transaction = held.database.get().unwrap().begin_write().unwrap();
+    let mut heads = transaction.open_table(HEADS).unwrap();
+    assert!(heads.remove(b"c000001".as_slice()).unwrap().is_some());
+    assert!(heads.remove(b"c000002".as_slice()).unwrap().is_none());
+    drop(heads);
+    transaction.commit().unwrap();
+    drop(held);
+    let held = store(&disk, ROOMY).unwrap();
+    let history =
+        |id: &str| held.snapshot().history(id, &rules(), None).map(|found| found.is_some());
+    assert!(matches!(history("c000001"), Err(StoreError::DamagedRecord { .. })));
+    assert!(history("c000002").unwrap());
+    assert_eq!(feed(&held, 1..3, "third"), [Outcome::Damaged, Outcome::Accepted]);
 }
 
 /// Ranges come and go: what is known of one is of no use where it became another's part.

@@ -9,7 +9,8 @@ use std::ops::Range;
 /// is cut where so much was merged.
 const STEPS: u64 = 64;
 
-/// So many steps are merged by a commit whose callers wait, at most, or twice what comes.
+/// About so many steps are merged by a commit whose callers wait, or twice what comes: with the last
+/// range there may be more.
 const STEPS_A_COMMIT: u64 = 4;
 
 /// So many are where nobody waits.
@@ -142,6 +143,8 @@ impl Due {
         if journal.shared_bytes() > room {
             left.sort_unstable_by_key(|&at| std::cmp::Reverse(tables[at].1.unwrap_or(u64::MAX)));
             let oldest = |left: &[usize]| left.last().and_then(|&at| tables[at].1);
+            // At least one more, lest they grow while others take all that is merged at once.
+            let at_once = at_once.saturating_sub(merged).max(1);
             let mut merged = 0;
             while let Some(floor) = oldest(&left)
                 && merged < at_once

@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 60_000;
 /// a range are removed with it, and small ones in the order in which they came.
 const FEW_BYTES: usize = 1_000;
 
-/// Parts of several ranges that one commit removes, at most. What is left of them is in nobody's way.
+/// Parts of several ranges that one commit removes, at most, or twice as many as it adds.
 const REMOVED_AT_ONCE: usize = 1_000;
 
 const WORD: usize = 4;
@@ -185,7 +185,9 @@ impl Journal {
                 ))
             })?;
             let bytes = record.len() as u64;
-            let range = adding.only_range().filter(|_| record.len() >= FEW_BYTES);
+            // One of which nothing waits goes with those of several ranges, in the order in which they came.
+            let is_own = |&at: &usize| record.len() >= FEW_BYTES && key.0 >= ranges.all[at].merged;
+            let range = adding.only_range().filter(is_own);
             let range = range.map(|at| ranges.bounds(at).0.into());
             journal.take_in(range, Noted { key, bytes, traces: traces.into() });
         }
@@ -217,13 +219,14 @@ impl Journal {
     ) -> Result<Change, StoreError> {
         let mut table = transaction.open_table(JOURNAL).map_err(StoreError::of)?;
         let own = merged.iter().filter_map(|first| self.own.get(first)).flatten();
+        let Added { mut parts, open, .. } = added;
+        parts.extend((!open.customers.is_empty()).then_some(open));
+        let most = REMOVED_AT_ONCE.max(2 * parts.len());
         let removed: Vec<Key> =
-            self.shared.range(..(floor, 0)).map(|(key, _)| *key).take(REMOVED_AT_ONCE).collect();
+            self.shared.range(..(floor, 0)).map(|(key, _)| *key).take(most).collect();
         for key in own.map(|part| part.key).chain(removed.iter().copied()) {
             table.remove(key).map_err(StoreError::of)?;
         }
-        let Added { mut parts, open, .. } = added;
-        parts.extend((!open.customers.is_empty()).then_some(open));
         let mut change = Change { merged, removed, ..Change::default() };
         for (part, number) in parts.into_iter().zip(0..) {
             let key = (sequence, number);

@@ -40,7 +40,7 @@ struct Entry<'m> {
 /// What is known of a customer of whom something waits, without a look at their lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether there was a record when the first line came, so that one without is damaged.
+    /// Whether there was a record when the last line came, so that one without is damaged.
     pub has_record: bool,
     /// Whether a line is damaged.
     pub is_damaged: bool,
@@ -61,6 +61,7 @@ impl Memtable {
             NONE => Standing { has_record, is_damaged: false },
             before => pieces.entry(before).standing,
         };
+        standing.has_record |= has_record;
         standing.is_damaged |= line.is_empty();
         let sequence = sequence.wrapping_sub(oldest);
         pieces.put(&Entry { before, sequence, standing, customer: customer.as_bytes(), line });
