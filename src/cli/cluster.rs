@@ -281,7 +281,7 @@ fn columns_of(
 /// A column of numbers. A row far from all components may have no density that a number could tell.
 fn floats(memberships: &[Membership], value: fn(&Membership) -> Option<f64>) -> Column {
     let finite = |row: &Membership| value(row).filter(|number| number.is_finite());
-    Column::Float(memberships.iter().map(finite).collect())
+    Column::Float(memberships.iter().map(|row| finite(row).unwrap_or(f64::NAN)).collect())
 }
 
 /// What was found.

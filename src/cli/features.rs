@@ -5,16 +5,17 @@ use super::input::{LogChoice, LogInput, MemoryChoice};
 use super::progress::Progress;
 use super::sorted::{RowsOfPart, sorted};
 use crate::config::{Config, Overrides};
-use crate::export::{Column, ColumnKind, RunRow, Runs, Schema, TableWriter};
+use crate::export::{Column, ColumnKind, RunRows, Runs, Schema, TableWriter};
 use crate::ingest::{IngestError, Part};
 use anyhow::Context;
 use habitus_engine::domain::AsOf;
 use habitus_engine::features::{Categories, Plan};
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Customers per batch handed to the writer.
-const CHUNK: usize = 8_192;
+const CHUNK: usize = 1 << 15;
 
 /// Write the feature matrix, before transforms, to a file
 #[derive(Debug, clap::Args)]
@@ -79,30 +80,33 @@ impl Features {
             None => tempfile::tempdir(),
         };
         let directory = directory.context("making a temporary directory")?;
+        let most = AtomicUsize::new(0);
         let made = sorted(
             &log,
             as_of,
             || Ok(Runs::open(directory.path().to_owned())?),
-            |part| rows_of(&plan, &part, as_of),
+            |part| rows_of(&plan, &part, as_of, &most),
             "features",
             global,
         )?;
+        let validation = log.validation(as_of, &made.counts);
+        // What is no longer needed goes while the first rows are encoded.
+        drop(log);
         let progress = Progress::of(made.n_rows, "writing", false, global.quiet);
-        let mut batch: Vec<RunRow> = Vec::with_capacity(CHUNK);
+        let mut batch = Batch::new(n_features);
         let mut n_written = 0;
-        for row in made.rows {
-            batch.push(row?);
-            if batch.len() == CHUNK {
-                writer.write(columns_of(&batch, n_features))?;
-                n_written += batch.len() as u64;
+        made.rows.each(|customer, bytes| {
+            batch.add(customer, bytes);
+            if batch.customers.len() == CHUNK {
+                n_written += CHUNK as u64;
                 progress.at(n_written);
-                batch.clear();
+                writer.write(batch.take())?;
             }
-        }
-        writer.write(columns_of(&batch, n_features))?;
+            Ok(())
+        })?;
+        writer.write(batch.take())?;
         drop(progress);
         let rows = writer.finish().with_context(|| format!("writing {}", self.out.display()))?;
-        let validation = log.validation(as_of, &made.counts);
         global.format.print(
             || format!("{validation}\n{rows} customers in {}", self.out.display()),
             || json!({ "out": self.out, "customers": rows, "features": plan.names(), "rows": validation }),
@@ -110,31 +114,56 @@ impl Features {
     }
 }
 
-/// A row per customer who has one at the as-of: its features end to end.
-fn rows_of(plan: &Plan, part: &Part<'_>, as_of: AsOf) -> Result<RowsOfPart, IngestError> {
-    let mut rows = Vec::new();
+/// A row per customer who has one at the as-of: its features end to end. Parts are about equally
+/// large, so that there is room for as many as any part before had, and some more.
+fn rows_of(
+    plan: &Plan,
+    part: &Part<'_>,
+    as_of: AsOf,
+    most: &AtomicUsize,
+) -> Result<RowsOfPart, IngestError> {
+    let usual = most.load(Ordering::Relaxed);
+    let mut rows = RunRows::with_room(usual + usual / 16, 8 * plan.names().len());
     let mut values = vec![0.0; plan.names().len()];
     let counts = part.each(|history| {
         if Plan::has_row(&history, as_of) {
             plan.evaluate(&history, as_of, &mut values);
-            let mut bytes = Vec::with_capacity(8 * values.len());
-            values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-            rows.push(RunRow { key: history.into_customer().into(), bytes });
+            rows.push(history.customer().as_str(), |bytes| {
+                values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+            });
         }
     })?;
+    most.fetch_max(rows.len(), Ordering::Relaxed);
     Ok((rows, counts))
 }
 
-/// The customers' ids and their features, an undefined one being absent.
-fn columns_of(rows: &[RunRow], n_features: usize) -> Vec<Column> {
-    let mut columns =
-        vec![Column::Text(rows.iter().map(|row| Some(row.key.to_string())).collect())];
-    columns.extend((0..n_features).map(|feature| {
-        let value = |row: &RunRow| {
-            let word = row.bytes.chunks_exact(8).nth(feature)?.first_chunk::<8>()?;
-            Some(f64::from_le_bytes(*word)).filter(|value| !value.is_nan())
-        };
-        Column::Float(rows.iter().map(value).collect())
-    }));
-    columns
+/// Customers and their features on the way to the writer.
+struct Batch {
+    customers: Vec<Option<String>>,
+    /// By feature; NaN where it is undefined.
+    features: Vec<Vec<f64>>,
+}
+
+impl Batch {
+    fn new(n_features: usize) -> Batch {
+        let features = vec![Vec::with_capacity(CHUNK); n_features];
+        Batch { customers: Vec::with_capacity(CHUNK), features }
+    }
+
+    /// Adds a row of [`rows_of`].
+    fn add(&mut self, customer: &str, bytes: &[u8]) {
+        self.customers.push(Some(customer.to_owned()));
+        let (words, _) = bytes.as_chunks();
+        for (feature, word) in self.features.iter_mut().zip(words) {
+            feature.push(f64::from_le_bytes(*word));
+        }
+    }
+
+    /// The columns so far, and begins again.
+    fn take(&mut self) -> Vec<Column> {
+        let Batch { customers, features } =
+            std::mem::replace(self, Batch::new(self.features.len()));
+        let features = features.into_iter().map(Column::Float);
+        std::iter::once(Column::Text(customers)).chain(features).collect()
+    }
 }

@@ -190,7 +190,7 @@ fn money(
 ) -> Column {
     let major =
         |event: &SimulatedEvent| value(event).map(|amount| amount.0 as f64 / MINOR_PER_MAJOR);
-    Column::Float(events.par_iter().map(major).collect())
+    Column::Float(events.par_iter().map(|event| major(event).unwrap_or(f64::NAN)).collect())
 }
 
 fn integer(
@@ -235,9 +235,7 @@ fn truth_schema() -> Schema {
 /// The truth about customers with successive indices.
 fn truth_batch(first: u64, lives: &[Life]) -> Vec<Column> {
     let ids = (first..).zip(lives).map(|(index, _)| Some(customer_id(index)));
-    let float = |value: fn(&Life) -> f64| {
-        Column::Float(lives.iter().map(|life| Some(value(life))).collect())
-    };
+    let float = |value: fn(&Life) -> f64| Column::Float(lives.iter().map(value).collect());
     let gone = lives.iter().map(|life| life.truth.alive_until.map(|day| day.to_string()));
     vec![
         Column::Text(ids.collect()),

@@ -4,6 +4,7 @@
 //! written with the fewest digits that read back as the same number, never with an exponent, and
 //! booleans as `true` and `false`.
 
+use super::schema::number;
 use super::{Column, Schema};
 use ::csv::{Writer, WriterBuilder};
 use std::fmt::{Display, Write};
@@ -30,7 +31,7 @@ impl CsvTable {
             for column in batch {
                 let field = match column {
                     Column::Text(values) => values[row].as_deref().unwrap_or_default(),
-                    Column::Float(values) => spelled(values[row], &mut self.scratch),
+                    Column::Float(values) => spelled(number(values[row]), &mut self.scratch),
                     Column::Integer(values) => spelled(values[row], &mut self.scratch),
                     Column::Boolean(values) => spelled(values[row], &mut self.scratch),
                 };

@@ -4,8 +4,8 @@
 //! the file's extension, one file per format does the rest, and `atomic` publishes. Memory holds one
 //! batch, however long the table. `step` lets tests kill a process between two operations.
 //!
-//! What is absent: numbers that are not finite. A value that does not exist is `None`, which every
-//! format can say: an empty field, `null`, a null of Parquet.
+//! What is absent: numbers that are not finite. A value that does not exist is `None`, or NaN among
+//! floats, which every format can say: an empty field, `null`, a null of Parquet.
 
 mod atomic;
 mod csv;
@@ -20,7 +20,7 @@ mod writer;
 
 pub use atomic::AtomicFile;
 pub use error::ExportError;
-pub use runs::{Merged, RunRow, Runs};
+pub use runs::{Merged, RunRow, RunRows, Runs};
 pub use schema::{Column, ColumnKind, Schema};
 #[cfg(test)]
 pub(crate) use step::DIE_AT;

@@ -1,5 +1,6 @@
 //! One JSON object per line, its keys in the order of the schema, `null` for null.
 
+use super::schema::number;
 use super::{Column, Schema};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::File;
@@ -45,7 +46,7 @@ impl Serialize for Row<'_> {
         for (name, column) in self.schema.names().zip(self.batch) {
             match column {
                 Column::Text(values) => object.serialize_entry(name, &values[self.row])?,
-                Column::Float(values) => object.serialize_entry(name, &values[self.row])?,
+                Column::Float(values) => object.serialize_entry(name, &number(values[self.row]))?,
                 Column::Integer(values) => object.serialize_entry(name, &values[self.row])?,
                 Column::Boolean(values) => object.serialize_entry(name, &values[self.row])?,
             }

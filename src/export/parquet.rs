@@ -1,9 +1,10 @@
 //! Parquet through polars: nullable columns, zstd, one row group per batch.
 
+use super::schema::number;
 use super::{Column, ColumnKind, Schema};
 use polars::prelude::{
-    BatchedWriter, DataFrame, DataType, IntoColumn, NamedFrom, ParquetWriter, PlSmallStr,
-    Schema as PolarsSchema, Series,
+    BatchedWriter, DataFrame, DataType, Float64Chunked, IntoColumn, IntoSeries, NamedFrom,
+    ParquetWriter, PlSmallStr, Schema as PolarsSchema, Series,
 };
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -34,7 +35,7 @@ impl ParquetTable {
         let columns = schema
             .names()
             .zip(batch)
-            .map(|(name, column)| series(name, &column).into_column())
+            .map(|(name, column)| series(name, column).into_column())
             .collect();
         let frame = DataFrame::new(n_rows, columns).map_err(io::Error::other)?;
         self.writer.write_batch(&frame).map_err(io::Error::other)
@@ -54,11 +55,15 @@ fn data_type(kind: ColumnKind) -> DataType {
     }
 }
 
-fn series(name: &str, column: &Column) -> Series {
+fn series(name: &str, column: Column) -> Series {
     let name = PlSmallStr::from(name);
     match column {
         Column::Text(values) => Series::new(name, values.as_slice()),
-        Column::Float(values) => Series::new(name, values.as_slice()),
+        Column::Float(values) if values.iter().any(|value| value.is_nan()) => {
+            Series::new(name, values.into_iter().map(number).collect::<Vec<_>>())
+        }
+        // What is all there is taken as it is.
+        Column::Float(values) => Float64Chunked::from_vec(name, values).into_series(),
         Column::Integer(values) => Series::new(name, values.as_slice()),
         Column::Boolean(values) => Series::new(name, values.as_slice()),
     }

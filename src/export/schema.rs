@@ -32,8 +32,8 @@ pub struct Schema(Vec<(String, ColumnKind)>);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Column {
     Text(Vec<Option<String>>),
-    /// Finite numbers only: what is not a number is `None`.
-    Float(Vec<Option<f64>>),
+    /// Finite numbers; NaN is none.
+    Float(Vec<f64>),
     Integer(Vec<Option<i64>>),
     Boolean(Vec<Option<bool>>),
 }
@@ -112,12 +112,15 @@ impl Column {
 
     fn first_not_finite(&self) -> Option<usize> {
         match self {
-            Column::Float(values) => {
-                values.iter().position(|value| value.is_some_and(|number| !number.is_finite()))
-            }
+            Column::Float(values) => values.iter().position(|number| number.is_infinite()),
             Column::Text(_) | Column::Integer(_) | Column::Boolean(_) => None,
         }
     }
+}
+
+/// A value of a column of floats.
+pub(super) fn number(value: f64) -> Option<f64> {
+    Some(value).filter(|value| !value.is_nan())
 }
 
 #[cfg(test)]
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_fits_is_counted() {
-        let batch = [id(2), Column::Float(vec![Some(1.0), None])];
+        let batch = [id(2), Column::Float(vec![1.0, f64::NAN])];
         assert_eq!(schema().check_batch(&batch).unwrap(), 2);
     }
 
@@ -149,7 +152,7 @@ mod tests {
         );
         let error = check(&[id(1), Column::Float(vec![])]);
         assert!(matches!(error, ExportError::ColumnLength { got: 0, need: 1, .. }));
-        let error = check(&[id(2), Column::Float(vec![Some(1.0), Some(f64::NAN)])]);
+        let error = check(&[id(2), Column::Float(vec![1.0, f64::INFINITY])]);
         assert!(matches!(error, ExportError::NotFinite { row: 1, .. }));
     }
 

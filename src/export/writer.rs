@@ -132,13 +132,13 @@ mod tests {
         [
             vec![
                 Column::Text(vec![Some("a,\"b\"".into()), None]),
-                Column::Float(vec![Some(0.1), None]),
+                Column::Float(vec![0.1, f64::NAN]),
                 Column::Integer(vec![Some(-3), None]),
                 Column::Boolean(vec![Some(true), None]),
             ],
             vec![
                 Column::Text(vec![Some("ü\n".into())]),
-                Column::Float(vec![Some(12.0)]),
+                Column::Float(vec![12.0]),
                 Column::Integer(vec![Some(i64::MAX)]),
                 Column::Boolean(vec![Some(false)]),
             ],

@@ -59,7 +59,7 @@ impl<'e> Fields<'e> {
     }
 
     /// Appends them.
-    #[inline]
+    #[inline(always)]
     pub fn put(&self, bytes: &mut Vec<u8>) {
         let Fields { numbers, texts, ids, lines, .. } = self;
         let has_lines = if lines.is_empty() { 0 } else { HAS_LINES };

@@ -1,7 +1,7 @@
 //! What a log says once it has been read: rows by customer, and an account of all rows.
 
 use super::codec::Fields;
-use super::partitions::{Counts, N_PARTS, PartError, Partitions};
+use super::partitions::{Counts, Draft, N_PARTS, PartError, Partitions};
 use super::report::{Account, Example, HistoryCounts, IngestReport, RowCounts, Validation};
 use super::rows::{RowVisitor, customer_of};
 use super::{CustomersReport, IngestError, Memory, Reading};
@@ -292,14 +292,17 @@ impl<'a> Collector<'a> {
     pub(super) fn join(&mut self, fork: Collector<'_>) -> Result<(), IngestError> {
         self.rows.join(fork.rows).map_err(|source| IngestError::Spill { source })?;
         self.report.join(fork.report);
-        self.span = match (self.span, fork.span) {
-            (Some(ours), Some(theirs)) => Some(Span {
-                oldest: ours.oldest.min(theirs.oldest),
-                newest: ours.newest.max(theirs.newest),
-            }),
-            (ours, theirs) => ours.or(theirs),
-        };
+        if let Some(span) = fork.span {
+            self.widen(span);
+        }
         Ok(())
+    }
+
+    /// There were rows at these times.
+    #[inline]
+    fn widen(&mut self, by: Span) {
+        let span = self.span.get_or_insert(by);
+        *span = Span { oldest: span.oldest.min(by.oldest), newest: span.newest.max(by.newest) };
     }
 
     /// Takes one row. The example is made only if the report keeps it.
@@ -335,17 +338,26 @@ impl<'a> Collector<'a> {
     ///
     /// # Errors
     /// Where rows had to go to disk and could not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn keep(
         &mut self,
         customer: &str,
         at: Timestamp,
         fields: &Fields<'_>,
     ) -> Result<(), IngestError> {
-        let span = self.span.get_or_insert(Span { oldest: at, newest: at });
-        *span = Span { oldest: span.oldest.min(at), newest: span.newest.max(at) };
+        self.widen(Span { oldest: at, newest: at });
         let added = self.rows.add(customer, at, fields);
         added.map_err(|source| IngestError::Spill { source })
+    }
+
+    /// Keeps many plain purchases.
+    ///
+    /// # Errors
+    /// As [`Collector::keep`].
+    pub(super) fn keep_all(&mut self, rows: Draft<'_>) -> Result<(), IngestError> {
+        let Some((oldest, newest)) = rows.span() else { return Ok(()) };
+        self.widen(Span { oldest, newest });
+        self.rows.add_batch(rows).map_err(|source| IngestError::Spill { source })
     }
 
     /// Counts a row that cannot be taken, with its time where that can be read.
@@ -379,7 +391,8 @@ impl<'a> Collector<'a> {
         self.rows.settle();
     }
 
-    pub(super) fn finish(self, customers: Option<CustomersReport>) -> Log {
+    pub(super) fn finish(mut self, customers: Option<CustomersReport>) -> Log {
+        self.rows.settle();
         Log {
             rules: self.rules.clone(),
             rows: self.rows,

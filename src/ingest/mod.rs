@@ -1,7 +1,7 @@
 //! From logs on disk to validated histories, with an account of every row.
 //!
 //! The way of a row: `source` finds the files and tells their formats, `stream` unpacks them,
-//! `csv_log`, `ndjson_log` and `parquet_log` read them record by record, `columns` finds the fields,
+//! `csv_log`, `ndjson_log` and `parquet_log` (from a `parquet_table`) read them record by record, `columns` finds the fields,
 //! `log` hands each row to the event rules, `partitions` keeps what they accept by customer, in
 //! memory or on disk, until it becomes histories, and `report` counts the rest. Whoever wants rows as
 //! they came, in the order of their file, gets them from `rows`, by the same readers; whoever has
@@ -31,6 +31,7 @@ mod ndjson_log;
 mod parquet_cells;
 mod parquet_log;
 mod parquet_matrix;
+mod parquet_table;
 mod partitions;
 mod plain;
 mod report;

@@ -39,7 +39,7 @@ pub(super) struct Ticks {
 impl Ticks {
     /// The milliseconds since 1970 in one row; `None` where it is null.
     #[inline]
-    fn at(&self, index: usize) -> Option<i64> {
+    pub(super) fn at(&self, index: usize) -> Option<i64> {
         let ticks = self.since_1970.get(index)?;
         Some(match self.unit {
             TimeUnit::Nanoseconds => ticks.div_euclid(1_000_000),

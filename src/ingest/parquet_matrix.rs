@@ -6,7 +6,7 @@
 //! became of them. What lies in one chunk alone is not kept, because no other chunk asks for it.
 
 use super::parquet_cells::is_readable;
-use super::parquet_log::{Table, WINDOW_ROWS, Window};
+use super::parquet_table::{Table, WINDOW_ROWS, Window};
 use super::{IngestError, excerpt};
 use habitus_engine::matrix::{CHUNK_ROWS, RowSource, ScaledMatrix, SourceError};
 use polars::prelude::ArrowDataType;

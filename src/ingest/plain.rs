@@ -5,7 +5,11 @@
 use super::codec::{Fields, days_ahead};
 use super::columns::Layout;
 use super::parquet_cells::Cells;
-use habitus_engine::domain::{AmountIs, EventKind, EventRules, IdHash, RawValue, Timestamp};
+use super::partitions::{Draft, Meaning, SameHash};
+use habitus_engine::domain::{AmountIs, EventKind, EventRules, IdHash, Money, Text, Timestamp};
+use polars::prelude::StaticArray;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// The columns of one window.
 pub(super) struct PlainRows<'c> {
@@ -69,26 +73,61 @@ impl<'c> PlainRows<'c> {
         }
     }
 
+    /// The rows that may stand in columns, which are not those of a day that is not UTC's, without an
+    /// item or a category where there is a column of them, or with too rare a text in it. `None` where
+    /// none may, because ids of customers are no whole numbers or orders and events have ids.
+    pub fn draft(&self, n_rows: usize) -> Option<Draft<'c>> {
+        if self.order_id.is_some() || self.event_id.is_some() {
+            return None;
+        }
+        let mut is_plain = vec![true; n_rows];
+        let customers = integers(self.customer, &mut is_plain)?;
+        let mut goods = |cells| goods(cells, &mut is_plain);
+        let goods = [goods(self.item)?, goods(self.category)?];
+        let at = |index: usize| self.time(index).filter(|&at| self.days_ahead(at) == 0);
+        let times = filled(&mut is_plain, |index| at(index).map(|at| at.0));
+        let amount = |index: usize| self.amount(index).map(|amount| amount.0);
+        let amounts = filled(&mut is_plain, amount);
+        Some(Draft { customers, times, amounts, goods, is_plain })
+    }
+
+    /// When a row was, where that is a time as it should be.
+    #[inline]
+    fn time(&self, index: usize) -> Option<Timestamp> {
+        let zone = &self.rules.zone;
+        let time = match self.time {
+            Cells::Instants(times) => zone.of_instant(times.at(index)?),
+            Cells::Locals(times) => zone.of_local(times.at(index)?),
+            _ => None,
+        };
+        Some(time.filter(|time| !time.adjusted && time.at <= self.now)?.at)
+    }
+
+    #[inline]
+    fn days_ahead(&self, at: Timestamp) -> i8 {
+        let zone = &self.rules.zone;
+        if zone.is_utc() { 0 } else { days_ahead(at, zone.day_of(at)) }
+    }
+
+    /// The amount of a row, where it is exact and more than nothing.
+    #[inline]
+    fn amount(&self, index: usize) -> Option<Money> {
+        self.rules.currency.exact(*self.amount.get(index)?).filter(|amount| amount.0 > 0)
+    }
+
     /// A row, where it is plain.
     #[inline]
     pub fn row<'r>(&'r self, index: usize, spelled: &'r mut Spelled) -> Option<PlainRow<'r>> {
         let [of_customer, of_item, of_category, of_order, of_event] = &mut spelled.0;
-        let customer = text(self.customer.at(index)?, of_customer)?;
-        let zone = &self.rules.zone;
-        let time = match self.time.at(index)? {
-            RawValue::Instant(ms) => zone.of_instant(ms),
-            RawValue::Local(ms) => zone.of_local(ms),
-            _ => None,
-        };
-        let at = time.filter(|time| !time.adjusted && time.at <= self.now)?.at;
-        let amount =
-            self.rules.currency.exact(*self.amount.get(index)?).filter(|amount| amount.0 > 0)?;
+        let customer = text(self.customer, index, of_customer)??;
+        let at = self.time(index)?;
+        let amount = self.amount(index)?;
         let item = optional(self.item, index, of_item)?;
         let category = optional(self.category, index, of_category)?;
         let id = |text: Option<&str>| text.and_then(IdHash::of);
         let fields = Fields {
             kind: EventKind::Purchase,
-            days_ahead: days_ahead(at, zone.day_of(at)),
+            days_ahead: self.days_ahead(at),
             numbers: [Some(amount.0), None, None, None],
             texts: [item, category, None],
             ids: [
@@ -101,31 +140,94 @@ impl<'c> PlainRows<'c> {
     }
 }
 
-/// The text of a value without any blank around it; `None` of any other value.
-#[inline]
-fn text<'r>(value: RawValue<'r>, spelled: &'r mut itoa::Buffer) -> Option<&'r str> {
-    match value {
-        RawValue::Integer(number) => Some(spelled.format(number)),
-        RawValue::Text(text) => {
-            let tidy = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
-            let bytes = text.as_bytes();
-            (tidy(bytes.first()) && tidy(bytes.last())).then_some(text)
+/// The text of a value without any blank around it, where there is a value; `None` of any other.
+#[inline(always)]
+fn text<'r>(
+    cells: &'r Cells,
+    index: usize,
+    spelled: &'r mut itoa::Buffer,
+) -> Option<Option<&'r str>> {
+    match cells {
+        Cells::Nothing => Some(None),
+        Cells::Integers(numbers) => Some(numbers.get(index).map(|number| spelled.format(number))),
+        Cells::Short(numbers) => Some(numbers.get(index).map(|number| spelled.format(number))),
+        Cells::Texts(texts) => {
+            let Some(text) = texts.get(index) else { return Some(None) };
+            is_tidy(text).then_some(Some(text))
         }
         _ => None,
     }
 }
 
-/// The same of a field that may be absent.
-#[inline]
+/// The same of a field that may be left out.
+#[inline(always)]
 fn optional<'r>(
     cells: Option<&'r Cells>,
     index: usize,
     spelled: &'r mut itoa::Buffer,
 ) -> Option<Option<&'r str>> {
-    match cells.and_then(|cells| cells.at(index)) {
-        None => Some(None),
-        Some(value) => text(value, spelled).map(Some),
+    cells.map_or(Some(None), |cells| text(cells, index, spelled))
+}
+
+/// Whether there is no blank around a text, and something in it.
+#[inline]
+fn is_tidy(text: &str) -> bool {
+    let tidy = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    tidy(text.as_bytes().first()) && tidy(text.as_bytes().last())
+}
+
+/// A number for each row; a row without one is not plain.
+#[inline]
+fn filled(is_plain: &mut [bool], mut number: impl FnMut(usize) -> Option<i64>) -> Vec<i64> {
+    let fill = |(index, is_plain): (usize, &mut bool)| {
+        let number = number(index);
+        *is_plain &= number.is_some();
+        number.unwrap_or(0)
+    };
+    is_plain.iter_mut().enumerate().map(fill).collect()
+}
+
+/// Integers, where a column has them; a row without one is not plain.
+fn integers<'c>(cells: &'c Cells, is_plain: &mut [bool]) -> Option<Cow<'c, [i64]>> {
+    let (numbers, there) = match cells {
+        Cells::Integers(numbers) => {
+            (Cow::Borrowed(numbers.values().as_slice()), numbers.validity())
+        }
+        Cells::Short(numbers) => {
+            let wide = numbers.values().iter().map(|&number| i64::from(number)).collect();
+            (Cow::Owned(wide), numbers.validity())
+        }
+        _ => return None,
+    };
+    if let Some(there) = there.filter(|there| there.unset_bits() > 0) {
+        is_plain.iter_mut().zip(there).for_each(|(is_plain, is_there)| *is_plain &= is_there);
     }
+    Some(numbers)
+}
+
+/// So many different texts of a window are told apart by a number.
+const MOST_TEXTS: usize = 1 << 12;
+
+/// The items or the categories as numbers, and what these mean.
+fn goods<'c>(cells: Option<&'c Cells>, is_plain: &mut [bool]) -> Option<(Cow<'c, [i64]>, Meaning)> {
+    let Some(cells) = cells else { return Some((Cow::Borrowed(&[]), Meaning::Absent)) };
+    let Cells::Texts(texts) = cells else {
+        return Some((integers(cells, is_plain)?, Meaning::Number));
+    };
+    let mut known: HashMap<&str, i64, SameHash> = HashMap::default();
+    let mut meaning = Vec::new();
+    let numbers = filled(is_plain, |index| {
+        let text = texts.get(index).filter(|text| is_tidy(text))?;
+        known.get(text).copied().or_else(|| {
+            let number = meaning.len() as i64;
+            (meaning.len() < MOST_TEXTS).then(|| {
+                meaning.push(Text::from(text));
+                known.insert(text, number);
+                number
+            })
+        })
+    });
+    Some((Cow::Owned(numbers), Meaning::Text(meaning)))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl<E: From<IngestError>> RowVisitor for Numbered<'_, E> {
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{columns, gzip, parquet, zstd};
-    use super::super::parquet_log::WINDOW_ROWS;
+    use super::super::parquet_table::WINDOW_ROWS;
     use super::*;
     use habitus_engine::domain::RawValue;
     use polars::prelude::{NamedFrom, Series};

@@ -154,6 +154,12 @@ impl Zone {
         &self.name
     }
 
+    /// Whether it is UTC by that name, whose days need no zone to be told.
+    #[inline]
+    pub fn is_utc(&self) -> bool {
+        self.is_utc
+    }
+
     /// The calendar day on which an instant falls here.
     #[inline]
     pub fn day_of(&self, at: Timestamp) -> Day {

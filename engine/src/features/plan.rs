@@ -4,9 +4,12 @@ use super::reader::Reader;
 use super::slot::{Running, Slot};
 use super::tracker::{Track, Tracker};
 use super::{Aggregate, FeatureSpec, SpecError};
-use crate::domain::{AsOf, Day, EventRules, History, Zone};
+use crate::domain::{AsOf, EventRules, History, Zone};
 use crate::matrix::FeatureMatrix;
 use rayon::prelude::*;
+
+/// So many events are looked at by all before the next: as many as fast memory holds.
+const SPELL: usize = 64;
 
 /// A compiled [`FeatureSpec`].
 #[derive(Debug, Clone)]
@@ -73,17 +76,13 @@ impl Plan {
         let events = history.until(as_of);
         let mut tracks: Vec<Track<'_>> =
             self.trackers.iter().map(|tracker| tracker.start(as_of.day, events.len())).collect();
-        let mut newest = Day(i32::MIN);
-        for event in events.iter() {
-            let bit = event.kind.bit();
+        // A pass by spells: each slot looks at some events at once, and what it needs stays at hand.
+        for spell in events.chunks(SPELL) {
             for (slot, running) in self.slots.iter().zip(running.iter_mut()) {
-                running.add(slot, event, bit);
+                running.add(slot, spell);
             }
-            // Where a clock is set back across midnight, a later instant may be of the day before.
-            // It is taken as of the day that had begun, because trackers need days in order.
-            newest = newest.max(event.day);
             for (tracker, track) in self.trackers.iter().zip(&mut tracks) {
-                track.add(tracker, event, newest);
+                track.add(tracker, spell);
             }
         }
         for (reader, value) in self.readers.iter().zip(row) {

@@ -61,14 +61,39 @@ impl Slot {
 }
 
 impl Running {
-    /// Takes the next event in time order, of the kind with this bit.
-    #[inline]
-    pub fn add(&mut self, slot: &Slot, event: &Event, bit: u16) {
-        if slot.selection.has_kind(bit)
-            && event.day >= self.start
-            && let Some(value) = slot.selection.value(event, slot.measure)
-        {
-            self.sums.add(event.day, value);
+    /// Takes the next events in time order.
+    pub fn add(&mut self, slot: &Slot, events: &[Event]) {
+        // Which value is wanted is asked once, and not of every event.
+        match slot.measure {
+            measure if !slot.selection.has_all() => {
+                self.add_values(slot, events, |event| slot.selection.value(event, measure));
+            }
+            None => self.add_values(slot, events, |_| Some(None)),
+            Some(Measure::Amount) => {
+                self.add_values(slot, events, |event| Some(Measure::Amount.of_event(event)));
+            }
+            Some(measure) => {
+                self.add_values(slot, events, |event| Some(measure.of_event(event)));
+            }
         }
+    }
+
+    #[inline]
+    fn add_values(
+        &mut self,
+        slot: &Slot,
+        events: &[Event],
+        value: impl Fn(&Event) -> Option<Option<i64>>,
+    ) {
+        let mut sums = self.sums;
+        for event in events {
+            if slot.selection.has_kind(event.kind.bit())
+                && event.day >= self.start
+                && let Some(value) = value(event)
+            {
+                sums.add(event.day, value);
+            }
+        }
+        self.sums = sums;
     }
 }

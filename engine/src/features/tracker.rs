@@ -30,8 +30,10 @@ pub(super) enum Follow {
 pub(super) struct Track<'e> {
     /// The first day that counts.
     start: Day,
+    /// The newest day of an event, whether that counted or not.
+    newest: Day,
     /// The day of the newest event that counted.
-    newest: Option<Day>,
+    counted: Option<Day>,
     state: State<'e>,
 }
 
@@ -73,34 +75,40 @@ impl Tracker {
             Follow::Months(_) => State::Months(Months::default()),
             Follow::Rolling(_, span) => State::Rolling(Rolling::new(span)),
         };
-        Track { start: self.selection.start(as_of), newest: None, state }
+        Track { start: self.selection.start(as_of), newest: Day(i32::MIN), counted: None, state }
     }
 }
 
 impl<'e> Track<'e> {
-    /// Takes the next event in time order. `day` is its day, and must never fall.
-    pub fn add(&mut self, tracker: &Tracker, event: &'e Event, day: Day) {
-        let selection = &tracker.selection;
-        if day < self.start || !selection.has_kind(event.kind.bit()) {
+    /// Takes the next events in time order.
+    pub fn add(&mut self, tracker: &Tracker, events: &'e [Event]) {
+        let (start, selection, of) = (self.start, &tracker.selection, tracker.follow.measure());
+        let Track { newest, counted, state, .. } = self;
+        let events = events.iter().filter_map(|event| {
+            // Where a clock is set back across midnight, a later instant may be of the day before. It
+            // is taken as of the day that had begun, because days must never fall.
+            *newest = event.day.max(*newest);
+            let counts = *newest >= start && selection.has_kind(event.kind.bit());
+            counts.then_some((event, *newest))
+        });
+        if let State::Texts(texts) = state {
+            events.for_each(|(event, _)| add_texts(texts, selection, of, event));
             return;
         }
-        let of = tracker.follow.measure();
-        if let State::Texts(texts) = &mut self.state {
-            add_texts(texts, selection, of, event);
-            return;
-        }
-        let Some(value) = selection.value(event, Some(of)) else { return };
-        let is_new_day = self.newest.replace(day) != Some(day);
-        let units = match of {
-            Measure::Events => Some(1),
-            Measure::Days => Some(i64::from(is_new_day)),
-            _ => value,
-        };
-        match (&mut self.state, units) {
-            (State::Streaks(streaks), _) => streaks.add(day),
-            (State::Months(months), Some(units)) => months.add(day, units),
-            (State::Rolling(rolling), Some(units)) => rolling.add(day, units),
-            _ => {}
+        for (event, day) in events {
+            let Some(value) = selection.value(event, Some(of)) else { continue };
+            let is_new_day = counted.replace(day) != Some(day);
+            let units = match of {
+                Measure::Events => Some(1),
+                Measure::Days => Some(i64::from(is_new_day)),
+                _ => value,
+            };
+            match (&mut *state, units) {
+                (State::Streaks(streaks), _) => streaks.add(day),
+                (State::Months(months), Some(units)) => months.add(day, units),
+                (State::Rolling(rolling), Some(units)) => rolling.add(day, units),
+                _ => {}
+            }
         }
     }
 

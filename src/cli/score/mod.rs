@@ -8,7 +8,7 @@ use super::input::{HowToRead, LogChoice, LogInput, MemoryChoice, ModelChoice};
 use super::progress::Progress;
 use super::sorted::sorted;
 use crate::config::{Config, Overrides};
-use crate::export::{Column, ColumnKind, Schema, TableWriter};
+use crate::export::{Column, ColumnKind, RunRows, Schema, TableWriter};
 use crate::registry::Registry;
 use crate::report::Table;
 use habitus_engine::domain::AsOf;
@@ -78,11 +78,11 @@ impl Score {
             as_of,
             || job.runs(),
             |part| {
-                let mut rows = Vec::new();
+                let mut rows = RunRows::default();
                 let counts = part.each(|history| {
                     // Customers who only come later would tell of events after the as-of.
                     if history.is_known_at(as_of) {
-                        rows.push(Row::of(&scorer.predict(&history, as_of)).into_run());
+                        Row::of(&scorer.predict(&history, as_of)).put(&mut rows);
                     }
                 })?;
                 Ok((rows, counts))
@@ -95,15 +95,16 @@ impl Score {
         let mut counts = HeadCounts::default();
         let mut batch: Vec<Row> = Vec::with_capacity(CHUNK);
         let frame = Frame { scorer: &scorer, as_of, version: &version };
-        for row in scored.rows {
-            batch.push(Row::from_run(&row?)?);
+        scored.rows.each(|customer, bytes| {
+            batch.push(Row::of_run(customer, bytes)?);
             if batch.len() == CHUNK {
                 counts.add(&batch);
                 writer.write(frame.columns(&batch))?;
                 batch.clear();
                 progress.at(counts.n_customers);
             }
-        }
+            Ok(())
+        })?;
         counts.add(&batch);
         writer.write(frame.columns(&batch))?;
         drop(progress);
@@ -204,10 +205,7 @@ impl Frame<'_> {
     fn columns(&self, rows: &[Row]) -> Vec<Column> {
         let text =
             |value: &dyn Fn(&Row) -> Option<String>| Column::Text(rows.iter().map(value).collect());
-        let float = |value: fn(&Row) -> f64| {
-            let value = |row| Some(value(row)).filter(|number| !number.is_nan());
-            Column::Float(rows.iter().map(value).collect())
-        };
+        let float = |value: fn(&Row) -> f64| Column::Float(rows.iter().map(value).collect());
         let version = self.scorer.version();
         let segment = |row: &Row| version.segment.catalogue.get(row.cluster()?);
         let horizon_days = i64::from(version.forecast.bridge.horizon_days);

@@ -1,6 +1,6 @@
 //! One customer's answers as a file has them, small enough to wait on disk.
 
-use crate::export::RunRow;
+use crate::export::RunRows;
 use habitus_engine::domain::{Abstention, Answer, Prediction};
 use std::io;
 
@@ -103,9 +103,12 @@ impl Row {
         (self.noise != NO_FLAG).then_some(self.noise == 1)
     }
 
-    /// The row on its way to the disk.
-    pub fn into_run(self) -> RunRow {
-        let mut bytes = Vec::with_capacity(N_BYTES);
+    /// Puts the row to others on their way to the disk.
+    pub fn put(&self, rows: &mut RunRows) {
+        rows.push(&self.customer, |bytes| self.put_answers(bytes));
+    }
+
+    fn put_answers(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.statuses);
         bytes.push(self.tier);
         bytes.extend_from_slice(&self.rfm);
@@ -125,15 +128,14 @@ impl Row {
         ] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        RunRow { key: self.customer, bytes }
     }
 
     /// The row as it comes back.
     ///
     /// # Errors
-    /// Where the bytes are none that [`Row::into_run`] made.
-    pub fn from_run(run: &RunRow) -> io::Result<Row> {
-        let bytes: &[u8; N_BYTES] = run.bytes.as_slice().try_into().map_err(io::Error::other)?;
+    /// Where the bytes are none that [`Row::put`] put.
+    pub fn of_run(customer: &str, bytes: &[u8]) -> io::Result<Row> {
+        let bytes: &[u8; N_BYTES] = bytes.try_into().map_err(io::Error::other)?;
         let [a, b, c, tier, recency, frequency, monetary, noise, c0, c1, c2, c3, ..] = *bytes;
         let number = |index: usize| {
             let start = HEAD_BYTES + 8 * index;
@@ -142,7 +144,7 @@ impl Row {
             f64::from_le_bytes(word)
         };
         Ok(Row {
-            customer: run.key.clone(),
+            customer: customer.into(),
             statuses: [a, b, c],
             cluster: u32::from_le_bytes([c0, c1, c2, c3]),
             tier,
@@ -196,12 +198,14 @@ mod tests {
             purchases_high: 3.0,
             p_alive: 1e-300,
         };
-        let back = Row::from_run(&row.clone().into_run()).unwrap();
+        let mut rows = RunRows::default();
+        row.put(&mut rows);
+        let (customer, bytes) = rows.get(0);
+        let back = Row::of_run(customer, bytes).unwrap();
         assert_eq!(back, row);
         assert_eq!((back.statuses()[2], back.rfm().as_str()), ("ALREADY_LOST", "5-1-3"));
         assert_eq!(back.noise(), Some(true));
         assert_eq!(Row { noise: NO_FLAG, ..row }.noise(), None);
-        let cut = RunRow { key: "7".into(), bytes: vec![0; N_BYTES - 1] };
-        assert!(Row::from_run(&cut).is_err());
+        assert!(Row::of_run("7", &[0; N_BYTES - 1]).is_err());
     }
 }

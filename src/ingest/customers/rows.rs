@@ -2,7 +2,7 @@
 
 use super::super::ndjson_log::Wanted;
 use super::super::parquet_cells::is_readable;
-use super::super::parquet_log::Table;
+use super::super::parquet_table::Table;
 use super::super::source::Format;
 use super::super::{Example, IngestError, Source, csv_log, ndjson_log};
 use super::columns::Layout;

@@ -1,13 +1,21 @@
 //! Accepted rows by customer, in as many parts as there are buckets of ids, so that one part at a
 //! time becomes histories. Under the bound they wait in memory, beyond it on disk.
 
+mod batch;
+mod batch_grouping;
+mod numbers;
 mod people;
 mod pile;
 mod rows;
+mod same_hash;
 mod spill;
 
+pub use batch::{Draft, Meaning};
+pub(super) use same_hash::SameHash;
 pub use spill::Spill;
 
+use self::batch::Batch;
+use self::batch_grouping::{BatchGrouping, Spelled};
 use self::pile::Pile;
 use self::rows::Grouping;
 use crate::ingest::bytes::take_bytes;
@@ -15,6 +23,7 @@ use crate::ingest::codec::Fields;
 use habitus_engine::domain::{Attributes, CustomerId, EventRules, Shaped, Timestamp};
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,6 +37,10 @@ const BYTES_PER_EVENT: u64 = 160;
 #[derive(Debug)]
 pub struct Partitions {
     rows: Pile,
+    /// The plainest of the rows in memory. They become records where they go to disk.
+    batches: Vec<Batch>,
+    /// How many bytes those take.
+    n_in_batches: usize,
     /// Rows that came through forks, for the next forks to go on with.
     forked: Arc<Mutex<Vec<Pile>>>,
     customers: Pile,
@@ -38,7 +51,22 @@ pub struct Partitions {
     spill: Spill,
     spilled: bool,
     /// Those that nobody uses at the moment, at most one for each thread.
-    groupings: Mutex<Vec<Grouping>>,
+    groupings: Mutex<Vec<Groupings>>,
+}
+
+/// What puts the rows of a part side by side.
+#[derive(Debug, Default)]
+struct Groupings {
+    rows: Grouping,
+    batches: BatchGrouping,
+}
+
+/// Where rows of a customer stand, who may have some as records and some in batches.
+#[derive(Debug, Clone)]
+enum Stand {
+    Nowhere,
+    Rows(Range<usize>),
+    Batches(Range<usize>),
 }
 
 /// Makes partitions that go back to where they are from ([`Partitions::join`]), and never to disk by
@@ -71,6 +99,8 @@ impl Partitions {
     pub fn new(bound: usize, spill: Spill, names: Arc<[String]>) -> Partitions {
         Partitions {
             rows: Pile::new("rows"),
+            batches: Vec::new(),
+            n_in_batches: 0,
             forked: Arc::default(),
             customers: Pile::new("customers"),
             names,
@@ -99,9 +129,20 @@ impl Partitions {
     ///
     /// # Errors
     /// Where rows had to go to disk and could not.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, customer: &str, at: Timestamp, fields: &Fields<'_>) -> io::Result<()> {
         self.rows.add(customer, |bytes| rows::put(bytes, customer, at, fields));
+        self.keep_bound()
+    }
+
+    /// Takes many plain purchases.
+    ///
+    /// # Errors
+    /// As [`Partitions::add`].
+    pub fn add_batch(&mut self, rows: Draft<'_>) -> io::Result<()> {
+        let batch = rows.batch();
+        self.n_in_batches += batch.n_bytes();
+        self.batches.push(batch);
         self.keep_bound()
     }
 
@@ -120,6 +161,8 @@ impl Partitions {
     /// Where rows had to go to disk and could not.
     pub fn join(&mut self, fork: Partitions) -> io::Result<()> {
         self.customers.join(fork.customers);
+        self.batches.extend(fork.batches);
+        self.n_in_batches += fork.n_in_batches;
         let mut forked = locked(&self.forked);
         forked.push(fork.rows);
         let n_forked: usize = forked.iter().map(Pile::n_waiting).sum();
@@ -136,12 +179,15 @@ impl Partitions {
     }
 
     fn n_waiting(&self) -> usize {
-        self.rows.n_waiting() + self.customers.n_waiting()
+        self.rows.n_waiting() + self.n_in_batches + self.customers.n_waiting()
     }
 
-    /// Makes the rows of forks its own, which is called when all have come.
+    /// Makes the rows of forks its own and puts all to their parts, which is called when all have
+    /// come.
     pub fn settle(&mut self) {
         locked(&self.forked).drain(..).for_each(|forked| self.rows.join(forked));
+        self.rows.settle();
+        self.customers.settle();
     }
 
     /// Puts all that waits on disk.
@@ -150,6 +196,15 @@ impl Partitions {
     /// Where that is not possible.
     pub fn flush(&mut self) -> io::Result<()> {
         let directory = self.spill.directory()?;
+        for batch in self.batches.drain(..) {
+            self.n_in_batches -= batch.n_bytes();
+            batch.each(|customer, at, fields| {
+                self.rows.add(customer, |bytes| rows::put(bytes, customer, at, fields));
+            });
+            if self.rows.n_waiting() > self.bound / 2 {
+                self.rows.flush(&directory)?;
+            }
+        }
         self.rows.flush(&directory)?;
         self.customers.flush(&directory)?;
         self.spilled = true;
@@ -194,12 +249,19 @@ impl Partitions {
 
     /// Number of rows.
     pub fn n_rows(&self) -> u64 {
-        self.rows.counts.iter().sum()
+        let batches = self.batches.iter().map(|batch| batch.n_rows() as u64);
+        self.rows.counts.iter().sum::<u64>() + batches.sum::<u64>()
     }
 
     /// Whether a part holds anything.
     pub fn has(&self, part: usize) -> bool {
-        self.rows.counts[part] + self.customers.counts[part] > 0
+        self.n_of(part) > 0
+    }
+
+    /// How many rows and customers a part has.
+    fn n_of(&self, part: usize) -> u64 {
+        let batches = self.batches.iter().map(|batch| batch.n_of(part) as u64);
+        self.rows.counts[part] + self.customers.counts[part] + batches.sum::<u64>()
     }
 
     /// Whether anything is on disk.
@@ -209,8 +271,7 @@ impl Partitions {
 
     /// How many parts may be histories at once within the bound, at least one.
     pub fn at_once(&self, bound: u64) -> usize {
-        let records = self.rows.counts.iter().zip(&self.customers.counts);
-        let largest = records.map(|(rows, customers)| rows + customers).max().unwrap_or(0);
+        let largest = (0..N_PARTS).map(|part| self.n_of(part)).max().unwrap_or(0);
         let at_once = bound.checked_div(largest * BYTES_PER_EVENT).unwrap_or(u64::MAX);
         usize::try_from(at_once).unwrap_or(usize::MAX).max(1)
     }
@@ -230,24 +291,43 @@ impl Partitions {
         let stored = self.rows.on_disk(part, directory)?;
         let pieces: Vec<&[u8]> =
             std::iter::once(stored.as_slice()).chain(self.rows.in_memory(part)).collect();
-        let mut grouping = locked(&self.groupings).pop().unwrap_or_default();
-        let mut customers = grouping.of(&pieces).ok_or_else(damaged)?;
-        self.rows.check(part, grouping.n_rows())?;
+        let mut groupings = locked(&self.groupings).pop().unwrap_or_default();
+        let of_rows = groupings.rows.of(&pieces).ok_or_else(damaged)?;
+        self.rows.check(part, groupings.rows.n_rows())?;
+        let of_batches = groupings.batches.of(&self.batches, part);
         let mut people = self.people(part, directory)?;
+        let spelled = Spelled::of(of_batches.iter().map(|(customer, _)| *customer));
+        let mut customers: Vec<(&str, Stand)> = of_rows
+            .into_iter()
+            .map(|(customer, range)| (customer, Stand::Rows(range)))
+            .chain(
+                spelled.ids().zip(of_batches).map(|(id, (_, range))| (id, Stand::Batches(range))),
+            )
+            .collect();
+        customers.sort_unstable_by_key(|(id, _)| *id);
         // Who did nothing yet is known all the same.
         let is_silent = |id: &str| customers.binary_search_by_key(&id, |(id, _)| id).is_err();
         let silent: Vec<Box<str>> = people.keys().filter(|id| is_silent(id)).cloned().collect();
         if !silent.is_empty() {
-            customers.extend(silent.iter().map(|id| (&**id, 0..0)));
+            customers.extend(silent.iter().map(|id| (&**id, Stand::Nowhere)));
             customers.sort_unstable_by_key(|(id, _)| *id);
         }
-        for (customer, range) in customers {
-            let events = grouping.events(range).ok_or_else(damaged)?;
-            let shaped = rules.shape(CustomerId::new(customer), events);
-            let attributes = people.remove(customer);
+        for of_one in customers.chunk_by(|(a, _), (b, _)| a == b) {
+            let mut events = Vec::new();
+            for (_, stand) in of_one {
+                let more = match stand.clone() {
+                    Stand::Nowhere => continue,
+                    Stand::Rows(range) => groupings.rows.events(range).ok_or_else(damaged)?,
+                    Stand::Batches(range) => groupings.batches.events(range),
+                };
+                if events.is_empty() { events = more } else { events.extend(more) }
+            }
+            let Some((id, _)) = of_one.first() else { continue };
+            let shaped = rules.shape(CustomerId::new(id), events);
+            let attributes = people.remove(*id);
             see(Shaped { history: shaped.history.with_attributes(attributes), ..shaped });
         }
-        locked(&self.groupings).push(grouping);
+        locked(&self.groupings).push(groupings);
         Ok(())
     }
 

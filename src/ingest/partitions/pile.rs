@@ -14,11 +14,22 @@ const PIECE_BYTES: usize = 1 << 13;
 /// A piece with less room than this is full. A longer record still fits: its piece grows.
 const USUAL_BYTES: usize = 1 << 7;
 
+/// So many records are put to their parts at once. The parts lie far apart, so that many are waited
+/// for together.
+const STAGED_RECORDS: usize = 1 << 8;
+
+/// Most records are no longer, and are copied without a look at how long they are.
+const SHORT_BYTES: usize = 1 << 5;
+
 /// Records of one sort.
 #[derive(Debug)]
 pub(super) struct Pile {
     /// What its files are called.
     name: &'static str,
+    /// The records that came last, end to end, which are not with their parts yet.
+    staged: Vec<u8>,
+    /// The part and the length of each of them.
+    staged_of: Vec<(u8, usize)>,
     /// What is in memory of each part.
     parts: Vec<Pieces>,
     /// Number of records by part, in memory or not.
@@ -50,36 +61,71 @@ impl Pieces {
     }
 }
 
+/// Puts the length of the last record, which begins there, in place of a byte.
+#[cold]
+fn put_length(records: &mut Vec<u8>, start: usize, length: usize) {
+    let mut bytes = Vec::new();
+    put_number(&mut bytes, length as i64);
+    records.splice(start..=start, bytes);
+}
+
 impl Pile {
     /// Nothing yet.
     pub fn new(name: &'static str) -> Pile {
-        let parts = vec![Pieces::default(); N_PARTS];
-        Pile { name, parts, counts: vec![0; N_PARTS], n_waiting: 0 }
+        Pile {
+            name,
+            staged: Vec::new(),
+            staged_of: Vec::with_capacity(STAGED_RECORDS),
+            parts: vec![Pieces::default(); N_PARTS],
+            counts: vec![0; N_PARTS],
+            n_waiting: 0,
+        }
     }
 
     /// Takes a record of a customer, which is what `put` appends.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, customer: &str, put: impl FnOnce(&mut Vec<u8>)) {
-        let part = usize::from(bucket(customer));
-        let records = self.parts[part].newest();
+        let records = &mut self.staged;
         let start = records.len();
         // Most lengths take a byte.
         records.push(0);
         put(records);
         match records.len() - start - 1 {
             short @ 0..64 => records[start] = (short << 1) as u8,
-            long => {
-                let mut length = Vec::new();
-                put_number(&mut length, long as i64);
-                records.splice(start..=start, length);
-            }
+            long => put_length(records, start, long),
         }
-        self.n_waiting += records.len() - start;
-        self.counts[part] += 1;
+        let length = records.len() - start;
+        self.n_waiting += length;
+        self.staged_of.push((bucket(customer), length));
+        if self.staged_of.len() == STAGED_RECORDS {
+            self.settle();
+        }
+    }
+
+    /// Puts the records that came last to their parts. Before, nobody is to look into those.
+    pub fn settle(&mut self) {
+        // So that what is copied of the last record has an end.
+        self.staged.extend_from_slice(&[0; SHORT_BYTES]);
+        let mut rest = self.staged.as_slice();
+        for &(part, length) in &self.staged_of {
+            let part = usize::from(part);
+            let records = self.parts[part].newest();
+            let end = records.len() + length;
+            match rest.first_chunk::<SHORT_BYTES>() {
+                Some(short) if length <= SHORT_BYTES => records.extend_from_slice(short),
+                _ => records.extend_from_slice(&rest[..length]),
+            }
+            records.truncate(end);
+            self.counts[part] += 1;
+            rest = &rest[length..];
+        }
+        self.staged.clear();
+        self.staged_of.clear();
     }
 
     /// Takes all records of another, none of which may be on disk. Those of a part are in no order.
-    pub fn join(&mut self, other: Pile) {
+    pub fn join(&mut self, mut other: Pile) {
+        other.settle();
         for (ours, theirs) in self.parts.iter_mut().zip(other.parts) {
             ours.full.extend(theirs.full);
             if !theirs.newest.is_empty() {
@@ -105,6 +151,7 @@ impl Pile {
     /// # Errors
     /// Where that is not possible.
     pub fn flush(&mut self, directory: &Path) -> io::Result<()> {
+        self.settle();
         let mut together = Vec::new();
         for part in 0..N_PARTS {
             together.clear();
@@ -198,6 +245,7 @@ mod tests {
             let text = format!("{customer}{number:06}{}", "x".repeat(number * 7 % 9_000));
             pile.add(&customer, |bytes| bytes.extend_from_slice(text.as_bytes()));
         }
+        pile.settle();
     }
 
     #[test]

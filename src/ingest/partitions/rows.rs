@@ -1,11 +1,12 @@
 //! A row as a record: whose it is, when it was, and the rest of the event; and the rows of a part
 //! customer by customer.
 
+use super::same_hash::SameHash;
 use crate::ingest::bytes::{put_text, take_bytes};
 use crate::ingest::codec::{self, Fields};
 use habitus_engine::domain::{Event, Timestamp};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 /// The time of a row, which is as long for each, since rows are sorted by it before anything else of
@@ -16,7 +17,7 @@ const AT_BYTES: usize = 8;
 const LENGTH_BYTES: usize = 4;
 
 /// Appends a row.
-#[inline]
+#[inline(always)]
 pub(super) fn put(bytes: &mut Vec<u8>, customer: &str, at: Timestamp, fields: &Fields<'_>) {
     put_text(bytes, customer);
     bytes.extend_from_slice(&at.0.to_le_bytes());
@@ -173,52 +174,6 @@ impl Hash for Id<'_> {
     }
 }
 
-/// Ids are spread by a hash that costs less than one against attackers. Whoever chooses ids so that
-/// they meet makes a part slow, and nothing else.
-#[derive(Debug, Clone, Copy, Default)]
-struct SameHash;
-
-impl BuildHasher for SameHash {
-    type Hasher = IdHasher;
-
-    fn build_hasher(&self) -> IdHasher {
-        IdHasher(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-/// A product and a shift for every eight bytes.
-struct IdHasher(u64);
-
-impl IdHasher {
-    fn mix(&mut self, word: u64) {
-        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 29);
-    }
-}
-
-impl Hasher for IdHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some((word, more)) = rest.split_first_chunk::<8>() {
-            self.mix(u64::from_le_bytes(*word));
-            rest = more;
-        }
-        // What is left, by its ends, which overlap where it is short.
-        let ends = match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
-            (Some(head), Some(tail)) => {
-                u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32
-            }
-            _ => rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
-        };
-        self.mix(ends ^ (bytes.len() as u64) << 56);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::pile::Pile;
@@ -239,6 +194,7 @@ mod tests {
         rows.iter().for_each(|(customer, event)| {
             pile.add("one part", |bytes| put(bytes, customer, event.at, &Fields::of(event)));
         });
+        pile.settle();
         pile
     }
 

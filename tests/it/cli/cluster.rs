@@ -54,8 +54,10 @@ fn write(path: &Path, n_rows: usize, n_columns: usize, per_group: usize, value: 
     let rows: Vec<usize> = (0..n_rows).collect();
     for group in rows.chunks(per_group) {
         let ids = group.iter().map(|row| Some(format!("c{row:05}"))).collect();
-        let floats = (0..n_columns)
-            .map(|column| Column::Float(group.iter().map(|&row| value(row, column)).collect()));
+        let floats = (0..n_columns).map(|column| {
+            let number = |&row: &usize| value(row, column).unwrap_or(f64::NAN);
+            Column::Float(group.iter().map(number).collect())
+        });
         writer.write(std::iter::once(Column::Text(ids)).chain(floats).collect()).unwrap();
     }
     writer.finish().unwrap();
@@ -234,7 +236,7 @@ fn rows_without_ids_are_numbered() {
     let schema = Schema::new([("x", ColumnKind::Integer), ("y", ColumnKind::Float)]);
     let mut writer = TableWriter::create(&bench.matrix(), schema).unwrap();
     let x = Column::Integer([1, 2, 50, 51].map(Some).to_vec());
-    let y = Column::Float([0.5, 0.5, 9.5, 9.5].map(Some).to_vec());
+    let y = Column::Float(vec![0.5, 0.5, 9.5, 9.5]);
     writer.write(vec![x, y]).unwrap();
     writer.finish().unwrap();
     let out = bench.path("clusters.csv");
