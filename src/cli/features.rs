@@ -11,11 +11,15 @@ use anyhow::Context;
 use habitus_engine::domain::AsOf;
 use habitus_engine::features::{Categories, Plan};
 use serde_json::json;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Customers per batch handed to the writer.
-const CHUNK: usize = 1 << 15;
+/// Values per batch handed to the writer, roughly.
+const BATCH_VALUES: usize = 1 << 19;
+
+/// Customers per batch, at least and at most.
+const BATCH_ROWS: RangeInclusive<usize> = 1 << 13..=1 << 15;
 
 /// Write the feature matrix, before transforms, to a file
 #[derive(Debug, clap::Args)]
@@ -97,8 +101,8 @@ impl Features {
         let mut n_written = 0;
         made.rows.each(|customer, bytes| {
             batch.add(customer, bytes);
-            if batch.customers.len() == CHUNK {
-                n_written += CHUNK as u64;
+            if batch.customers.len() == batch.n_rows {
+                n_written += batch.n_rows as u64;
                 progress.at(n_written);
                 writer.write(batch.take())?;
             }
@@ -139,6 +143,8 @@ fn rows_of(
 
 /// Customers and their features on the way to the writer.
 struct Batch {
+    /// How many customers there is room for.
+    n_rows: usize,
     customers: Vec<Option<String>>,
     /// By feature; NaN where it is undefined.
     features: Vec<Vec<f64>>,
@@ -146,8 +152,10 @@ struct Batch {
 
 impl Batch {
     fn new(n_features: usize) -> Batch {
-        let features = vec![Vec::with_capacity(CHUNK); n_features];
-        Batch { customers: Vec::with_capacity(CHUNK), features }
+        let n_rows = BATCH_VALUES / n_features.max(1);
+        let n_rows = n_rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
+        let features = (0..n_features).map(|_| Vec::with_capacity(n_rows)).collect();
+        Batch { n_rows, customers: Vec::with_capacity(n_rows), features }
     }
 
     /// Adds a row of [`rows_of`].
@@ -161,7 +169,7 @@ impl Batch {
 
     /// The columns so far, and begins again.
     fn take(&mut self) -> Vec<Column> {
-        let Batch { customers, features } =
+        let Batch { customers, features, .. } =
             std::mem::replace(self, Batch::new(self.features.len()));
         let features = features.into_iter().map(Column::Float);
         std::iter::once(Column::Text(customers)).chain(features).collect()

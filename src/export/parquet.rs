@@ -13,6 +13,9 @@ use rayon::prelude::*;
 use std::fs::File;
 use std::io::{self, BufWriter};
 
+/// At most so many batches are compressed together, because memory holds them all.
+const MOST_WAITING: usize = 8;
+
 pub(super) struct ParquetTable {
     writer: BatchedWriter<BufWriter<File>>,
     /// Batches that are compressed together.
@@ -44,7 +47,7 @@ impl ParquetTable {
             .map(|(name, column)| series(name, column).into_column())
             .collect();
         self.waiting.push(DataFrame::new(n_rows, columns).map_err(io::Error::other)?);
-        if self.waiting.len() < rayon::current_num_threads() {
+        if self.waiting.len() < rayon::current_num_threads().min(MOST_WAITING) {
             return Ok(());
         }
         self.encode().map_err(io::Error::other)
