@@ -374,7 +374,7 @@ class Bench:
         told = {}
         # Until as much is merged as comes, and the server knows which ids are new.
         self.load(server, method="ingest", connections=4, rows=5000, window=2,
-                  seconds=5 * self.options.seconds)
+                  seconds=12 * self.options.seconds)
         for _ in range(self.options.rounds):
             for name, keys in {
                 "64 callers, 1 event each": dict(connections=16, inflight=4, rows=1),

@@ -1,8 +1,9 @@
 //! Records on their way into the store.
 
 use super::About;
-use super::line::{self, Tail};
-use habitus_engine::domain::{RawEvent, Timestamp};
+use super::id::Id;
+use super::line::{self, EventIds, Tail};
+use habitus_engine::domain::{RawEvent, Timestamp, hash};
 use std::ops::Range;
 
 /// Records of any customers, in the order in which they came. Lines lie end to end, so that a batch
@@ -22,7 +23,12 @@ struct Record {
 
 #[derive(Debug, Clone)]
 enum What {
-    Line { line: Range<usize>, at: Timestamp },
+    /// `id` is a hash of the event id.
+    Line {
+        line: Range<usize>,
+        at: Timestamp,
+        id: Option<u64>,
+    },
     About(usize),
 }
 
@@ -58,7 +64,9 @@ impl Batch {
         let start = self.bytes.len();
         line::append(&mut self.bytes, &mut Tail::default(), raw);
         let line = start..self.bytes.len();
-        self.records.push(Record { customer, what: What::Line { line, at } });
+        let id = EventIds::new(&self.bytes[start..]).next();
+        let id = id.and_then(Result::ok).map(|(_, id)| hash(&id.text_in(&mut itoa::Buffer::new())));
+        self.records.push(Record { customer, what: What::Line { line, at, id } });
     }
 
     /// Takes what is told of a customer besides events.
@@ -76,7 +84,7 @@ impl Batch {
         self.records.extend(other.records.into_iter().map(|record| Record {
             customer: moved(record.customer),
             what: match record.what {
-                What::Line { line, at } => What::Line { line: moved(line), at },
+                What::Line { line, at, id } => What::Line { line: moved(line), at, id },
                 What::About(index) => What::About(index + abouts),
             },
         }));
@@ -102,9 +110,10 @@ impl Batch {
 
     /// The records' numbers by customer, those of a customer in the order in which they came.
     pub(super) fn by_customer(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.records.len()).collect();
-        order.sort_unstable_by(|&a, &b| self.key(a).cmp(self.key(b)).then(a.cmp(&b)));
-        order
+        let mut order: Vec<(Id<'_>, usize)> =
+            (0..self.records.len()).map(|record| (Id::of(self.customer(record)), record)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, record)| record).collect()
     }
 
     /// The records of each customer among some that stand in an order of customers.
@@ -128,8 +137,21 @@ impl Batch {
 
     pub(super) fn record(&self, record: usize) -> Seen<'_> {
         match &self.records[record].what {
-            What::Line { line, at } => Seen::Line(&self.bytes[line.clone()], *at),
+            What::Line { line, at, .. } => Seen::Line(&self.bytes[line.clone()], *at),
             What::About(index) => Seen::About(&self.abouts[*index]),
+        }
+    }
+
+    /// Whether a record is a line.
+    pub(super) fn is_line(&self, record: usize) -> bool {
+        matches!(self.records[record].what, What::Line { .. })
+    }
+
+    /// A hash of a line's event id; `None` where it has none, or the record is no line.
+    pub(super) fn id_hash(&self, record: usize) -> Option<u64> {
+        match self.records[record].what {
+            What::Line { id, .. } => id,
+            What::About(_) => None,
         }
     }
 

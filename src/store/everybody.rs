@@ -2,6 +2,7 @@
 
 use super::head::{Head, chunk_lines};
 use super::line::Lines;
+use super::waiting::run::{Blocks, Walk};
 use super::waiting::{Customers, Ranges, Waiting};
 use super::{StoreError, damaged_record, id_of};
 use habitus_engine::domain::RawEvent;
@@ -14,6 +15,7 @@ type Heads<'t> = redb::Range<'t, &'static [u8], &'static [u8]>;
 /// Customers at one sequence, one after the other.
 pub(super) struct Everybody<'t> {
     heads: Peekable<Heads<'t>>,
+    sorted: Walk<'t>,
     waiting: Peekable<Customers<'t>>,
     ranges: &'t Ranges,
     sequence: u64,
@@ -31,13 +33,42 @@ impl<'t> Everybody<'t> {
     pub fn from(
         start: Bound<&str>,
         heads: &'t impl ReadableTable<&'static [u8], &'static [u8]>,
+        run: &'t impl Blocks,
         ranges: &'t Ranges,
         sequence: u64,
     ) -> Result<Everybody<'t>, StoreError> {
         let range = (start.map(str::as_bytes), Bound::Unbounded);
         let heads = heads.range::<&[u8]>(range).map_err(StoreError::of)?;
+        let sorted = Walk::from(start, run)?;
         let waiting = ranges.customers(start, sequence).peekable();
-        Ok(Everybody { heads: heads.peekable(), waiting, ranges, sequence })
+        Ok(Everybody { heads: heads.peekable(), sorted, waiting, ranges, sequence })
+    }
+
+    fn take(&mut self) -> Result<Option<Somebody<'t>>, StoreError> {
+        let sorted = self.sorted.peek()?;
+        let waits = self.waiting.peek().map(String::as_str);
+        let first = match (sorted, waits) {
+            (Some(sorted), Some(waits)) => Some(sorted.min(waits)),
+            (one, other) => one.or(other),
+        };
+        let record = self.heads.next_if(|kept| match (kept, first) {
+            (Ok((kept, _)), Some(first)) => kept.value() <= first.as_bytes(),
+            _ => true,
+        });
+        let (id, record) = match (record, first) {
+            (Some(kept), _) => {
+                let (key, record) = kept.map_err(StoreError::of)?;
+                (id_of(key.value())?.to_owned(), Some(record))
+            }
+            (None, Some(first)) => (first.to_owned(), None),
+            (None, None) => return Ok(None),
+        };
+        let sorted = self.sorted.lines(&id)?;
+        let waiting = match self.waiting.next_if_eq(&id) {
+            Some(_) => sorted.and(self.ranges.lines(&id, self.sequence)),
+            None => sorted,
+        };
+        Ok(Some(Somebody { id, record, waiting }))
     }
 }
 
@@ -45,26 +76,7 @@ impl<'t> Iterator for Everybody<'t> {
     type Item = Result<Somebody<'t>, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let waits = self.waiting.peek();
-        let only_waits = match (self.heads.peek(), waits) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(Ok((kept, _))), Some(waits)) => waits.as_bytes() < kept.value(),
-            (Some(Err(_)), Some(_)) => false,
-        };
-        if only_waits {
-            let id = self.waiting.next()?;
-            let waiting = self.ranges.lines(&id, self.sequence);
-            return Some(Ok(Somebody { id, record: None, waiting }));
-        }
-        Some(self.heads.next()?.map_err(StoreError::of).and_then(|(key, record)| {
-            let id = id_of(key.value())?.to_owned();
-            let waiting = match self.waiting.next_if_eq(&id) {
-                Some(_) => self.ranges.lines(&id, self.sequence),
-                None => Waiting::default(),
-            };
-            Ok(Somebody { id, record: Some(record), waiting })
-        }))
+        self.take().transpose()
     }
 }
 

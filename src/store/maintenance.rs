@@ -5,8 +5,8 @@ use super::everybody::{Everybody, Held};
 use super::guard::guarded;
 use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, Lines, Tail};
-use super::tables::{HEADS, JOURNAL, META, MORE, Meta, NAMES, SALT, SOURCES, TOMBSTONES};
-use super::waiting::{Change, Ranges};
+use super::tables::{HEADS, JOURNAL, META, MORE, Meta, NAMES, RUN, SALT, SOURCES, TOMBSTONES};
+use super::waiting::{Change, Ranges, run};
 use super::{
     FILE, SourceProgress, Store, StoreError, UNFINISHED, begin, damaged_record, finish, open,
 };
@@ -105,7 +105,9 @@ impl Store {
                 sequence: 0,
             };
             let record = heads.remove(customer.as_bytes()).map_err(StoreError::of)?;
-            let has_record = record.is_some() || waiting.has_record;
+            let mut run = transaction.open_table(RUN).map_err(StoreError::of)?;
+            let n_sorted = run::erase(&mut run, customer)?;
+            let has_record = record.is_some() || waiting.has_record || n_sorted > 0;
             if let Some(record) = record {
                 erased.was_known = true;
                 // Who cannot be read can be erased all the same; there is only less to tell.
@@ -123,6 +125,8 @@ impl Store {
                 false
             })
             .map_err(StoreError::of)?;
+            erased.n_lines += n_sorted;
+            erased.was_known |= n_sorted > 0;
             if !waiting.is_empty() {
                 erased.was_known = true;
                 erased.n_lines += waiting.iter().count() as u64;
@@ -137,6 +141,7 @@ impl Store {
             meta.customers = meta.customers.saturating_sub(u64::from(erased.was_known));
             meta.lines = meta.lines.saturating_sub(erased.n_lines);
             meta.waiting = meta.waiting.saturating_sub(waiting.iter().count() as u64);
+            meta.in_run = meta.in_run.saturating_sub(n_sorted);
             meta.write(&mut table)?;
             let mut tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
             tombstones.insert(&tombstone(&self.salt, customer), at.0).map_err(StoreError::of)?;
@@ -200,6 +205,8 @@ impl Store {
             let stored = table(HEADS)?.stats().map_err(StoreError::of)?.stored_bytes();
             let more = transaction.open_table(MORE).map_err(StoreError::of)?;
             let more = more.stats().map_err(StoreError::of)?.stored_bytes();
+            let run = transaction.open_table(RUN).map_err(StoreError::of)?;
+            let run = run.stats().map_err(StoreError::of)?.stored_bytes();
             let journal = transaction.open_table(JOURNAL).map_err(StoreError::of)?;
             let journal = journal.stats().map_err(StoreError::of)?.stored_bytes();
             let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
@@ -215,7 +222,7 @@ impl Store {
                 newest: snapshot.newest().map(|at| at.to_string()),
                 kept_from: snapshot.kept_from().map(|at| at.to_string()),
                 file_bytes: self.file_bytes()?,
-                stored_bytes: stored + more + journal,
+                stored_bytes: stored + more + run + journal,
             })
         })
     }
@@ -299,12 +306,14 @@ pub(super) fn rewrite(
 
     let heads = from.open_table(HEADS).map_err(StoreError::of)?;
     let more = from.open_table(MORE).map_err(StoreError::of)?;
+    let run = from.open_table(RUN).map_err(StoreError::of)?;
     let (ranges, _) = Ranges::read(&from)?;
     let ranges_now = ranges.emptied(meta.sequence);
     let before = meta.lines;
-    (meta.lines, meta.customers, meta.waiting) = (0, 0, 0);
+    (meta.lines, meta.customers, meta.waiting, meta.in_run) = (0, 0, 0, 0);
     meta.kept_from = kept_from.map(|at| at.0).max(meta.kept_from);
-    let mut everybody = Everybody::from(Bound::Unbounded, &heads, &ranges, u64::MAX)?.peekable();
+    let mut everybody =
+        Everybody::from(Bound::Unbounded, &heads, &run, &ranges, u64::MAX)?.peekable();
     while everybody.peek().is_some() {
         let to = begin(database)?;
         let mut new = Rewritten::open(&to, kept_from)?;
@@ -333,9 +342,10 @@ impl Checked {
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
         let more = transaction.open_table(MORE).map_err(StoreError::of)?;
         let meta = read_meta(&transaction.open_table(META).map_err(StoreError::of)?)?;
+        let run = transaction.open_table(RUN).map_err(StoreError::of)?;
         let (ranges, _) = Ranges::read(&transaction)?;
         let (mut n_heads, mut chunks) = (0, 0);
-        for one in Everybody::from(Bound::Unbounded, &heads, &ranges, u64::MAX)? {
+        for one in Everybody::from(Bound::Unbounded, &heads, &run, &ranges, u64::MAX)? {
             let one = one?;
             self.customers += 1;
             n_heads += u64::from(one.record().is_some());
@@ -367,6 +377,7 @@ impl Checked {
                 ("customers", self.customers, meta.customers),
                 ("lines", self.lines, meta.lines),
                 ("lines that wait", ranges.n_lines(), meta.waiting),
+                ("lines in the sorted run", run::n_lines(&run)?, meta.in_run),
             ] {
                 if there != counted {
                     self.faults.push(format!("there are {there} {what}, {counted} were counted"));

@@ -2,9 +2,9 @@
 //!
 //! Lines are kept as they came; the rules of a version make histories of them when they are read, by
 //! the same functions as rows of a file, so that any version can answer from any store. `line` is how
-//! a line is kept, `head` and `about` how a customer is, `tables` where. `batch` and `appending` are
-//! the way in: lines go to `records`, or to `waiting` until there are enough for a range of customers;
-//! `twins` and `known` tell what came before. `snapshot` and `everybody` are the way out, `writer`
+//! a line is kept, `head` and `about` how a customer is, `tables` where. `batch`, `sifting` and `appending`
+//! are the way in: lines go to `waiting`, in memory and on the disk, and by `merging` to `records` when there
+//! are enough for neighbouring customers; `twins` and `known` tell what came before. `snapshot` and `everybody` are the way out, `writer`
 //! commits for many callers at once, and `maintenance` is what an operator asks for. redb keeps the
 //! tables, and no other room knows it; `file` and `guard` stand between it and a disk that is not what
 //! redb takes it for.
@@ -20,10 +20,13 @@ mod file;
 mod guard;
 mod head;
 mod history_cache;
+mod id;
 mod known;
 mod line;
 mod maintenance;
+mod merging;
 mod records;
+mod sifting;
 mod snapshot;
 mod tables;
 #[cfg(test)]
@@ -44,8 +47,11 @@ use self::appending::Appending;
 use self::guard::{Guarded, guarded};
 use self::history_cache::HistoryCache;
 use self::known::Known;
-use self::tables::{HEADS, JOURNAL, META, MORE, Meta, NAMES, RANGES, SALT, SOURCES, TOMBSTONES};
-use self::waiting::{Change, Due, Incoming, Journal, Ranges, Room};
+use self::sifting::Sifted;
+use self::tables::{
+    HEADS, JOURNAL, META, MORE, Meta, NAMES, RANGES, RUN, SALT, SOURCES, TOMBSTONES,
+};
+use self::waiting::{Change, Due, Incoming, Journal, Ranges, Room, run};
 use arc_swap::ArcSwap;
 use habitus_engine::domain::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, WriteTransaction};
@@ -82,9 +88,10 @@ impl Settings {
         Settings { cache_bytes: self.cache_bytes - history_bytes, history_bytes, ..*self }
     }
 
-    /// What is for lines that wait for their customers' records. It is read when the store is opened.
+    /// What is for lines that wait in memory for their customers' records. It is read when the store is
+    /// opened.
     fn waiting_share(&self) -> usize {
-        self.cache_bytes / 5 * 2
+        self.cache_bytes / 3
     }
 
     /// What such lines may take, beside what the allocator and the account of the journal take.
@@ -95,22 +102,26 @@ impl Settings {
     /// What redb may count. A page takes more memory than the bytes in it: by measurement 1.5 times as
     /// much, its place in lists and what the allocator cannot use included.
     fn pages_bytes(&self) -> usize {
-        (self.cache_bytes - self.waiting_share()) / 3 * 2
+        self.cache_bytes / 5 * 2
     }
 
-    /// Lines that one commit takes of many callers; the rest waits for the next. Half of the pages may be
-    /// such as are being written, and what does not fit is written twice. By measurement a line takes
-    /// half a page.
-    fn lines_at_once(&self) -> usize {
+    /// Records that one commit writes for what waited, while callers wait: a page each. Half of the pages
+    /// may be such as are being written, and what does not fit is written twice.
+    fn records_at_once(&self) -> usize {
         const PAGE: usize = 4 << 10;
         (self.pages_bytes() / 2 / PAGE).max(1_000)
+    }
+
+    /// Lines that one commit takes of many callers; the rest waits for the next.
+    fn lines_at_once(&self) -> usize {
+        2 * self.records_at_once()
     }
 
     /// What may be taken beside, to know of so many customers who and what is there without a look.
     fn known_bytes(&self, n_customers: u64) -> usize {
         const A_CUSTOMER: u64 = 48;
         let most = n_customers.saturating_mul(A_CUSTOMER);
-        usize::try_from(most).unwrap_or(usize::MAX).min(self.cache_bytes / 4)
+        usize::try_from(most).unwrap_or(usize::MAX).min(self.cache_bytes / 8 * 3)
     }
 
     /// What the cache of histories may count. They come and go in all sizes, which costs the allocator
@@ -295,25 +306,30 @@ impl Store {
         let Writing { journal, known } = &mut *writing;
         let before = self.current.load_full();
         known.learn(&before, self.settings.known_bytes(before.n_customers()));
+        let sifted = Sifted::of(batch, known, &before);
         let room = Room::of(self.settings.waiting_bytes());
         let cut = before.ranges().cut(room.step()).map(|(ranges, were_cut)| {
             journal.cut(&were_cut);
             Arc::new(ranges)
         });
         let ranges = cut.as_ref().unwrap_or(before.ranges());
-        let order = batch.by_customer();
-        let incoming = Incoming::new(ranges, batch, &order);
+        let incoming = Incoming::new(ranges, batch, &sifted.order);
         let room = room_for(room, ranges.bytes());
-        let due = Due::new(ranges, journal, &incoming, room);
+        let mut due = Due::new(ranges, journal, &incoming, room);
         let transaction = self.begin()?;
-        let appending = Appending::open(&transaction, self.salt, batch)?;
-        let mut appended = appending.all(ranges, known, &due, &incoming, &order)?;
+        if let Some(n) = room.blocks(&due) {
+            let table = transaction.open_table(RUN).map_err(StoreError::of)?;
+            due.merge_of(ranges, &run::last_customers(&table, n)?);
+        }
+        let most_merged = self.settings.records_at_once();
+        let appending = Appending::open(&transaction, self.salt, batch, most_merged)?;
+        let mut appended = appending.all(ranges, &due, &incoming, &sifted)?;
         appended.write(&transaction, source)?;
         let first_sequence = appended.first_sequence;
         let ranges_after = if due.is_empty() {
             Arc::clone(ranges)
         } else {
-            let is_busy = |at: usize| incoming.is_for(at) && !due.has(at);
+            let is_busy = |at: usize| incoming.is_for(at);
             Arc::new(ranges.replaced(&appended.merged, first_sequence, is_busy))
         };
         if !Arc::ptr_eq(&ranges_after, before.ranges()) {
@@ -323,9 +339,9 @@ impl Store {
         let floor = ranges_after.oldest(first_sequence);
         let added = appended.added;
         let change = journal.write(&transaction, first_sequence, added, ranges, merged, floor)?;
-        let changed = batch.each_customer(&order).map(|records| batch.customer(records[0]));
+        let changed = batch.each_customer(&sifted.order).map(|records| batch.customer(records[0]));
         self.commit(transaction, ranges_after, change, journal, changed)?;
-        known.note(batch, &order, &incoming, ranges, &appended.outcomes);
+        known.note(batch, &incoming, ranges, &sifted, &appended.newcomers);
         Ok(appended.outcomes)
     }
 
@@ -480,8 +496,9 @@ fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 }
 
 /// Makes a store of an earlier format one of the present, and gives it an id where it has none. All
-/// that it held stays as it is: format 1 had nothing that waits, and in format 2 lines that wait did not
-/// say whether their customer has a record, which is read as that nobody knows.
+/// that it held stays as it is: format 1 had nothing that waits, in format 2 lines that wait did not
+/// say whether their customer has a record, which is read as that nobody knows, and format 3 had no sorted
+/// run.
 fn migrate(directory: &Path, database: &Database, id: Option<u64>) -> Result<u64, StoreError> {
     let failed = |source| StoreError::Io { path: directory.to_owned(), source };
     let id = match id {
@@ -509,9 +526,11 @@ fn migrate(directory: &Path, database: &Database, id: Option<u64>) -> Result<u64
 /// Makes an empty database a store.
 fn found(database: &Database, id: u64, salt: &[u8; 32]) -> Result<(), StoreError> {
     let (format, id, newest, kept_from, names) = (FORMAT, Some(id), None, None, None);
-    let (sequence, customers, lines, waiting, abouts) = (0, 0, 0, 0, 0);
-    let meta =
-        Meta { format, id, sequence, customers, lines, waiting, abouts, newest, kept_from, names };
+    let (sequence, customers, lines, waiting, in_run, abouts) = (0, 0, 0, 0, 0, 0);
+    #[rustfmt::skip]
+    let meta = Meta {
+        format, id, sequence, customers, lines, waiting, in_run, abouts, newest, kept_from, names,
+    };
     let transaction = begin(database)?;
     with_tables(&transaction)?;
     meta.write(&mut transaction.open_table(META).map_err(StoreError::of)?)?;
@@ -526,6 +545,7 @@ fn with_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(HEADS).map_err(StoreError::of)?;
     transaction.open_table(MORE).map_err(StoreError::of)?;
     transaction.open_table(JOURNAL).map_err(StoreError::of)?;
+    transaction.open_table(RUN).map_err(StoreError::of)?;
     transaction.open_table(RANGES).map_err(StoreError::of)?;
     transaction.open_table(NAMES).map_err(StoreError::of)?;
     transaction.open_table(SOURCES).map_err(StoreError::of)?;

@@ -2,7 +2,8 @@
 
 use super::head::{CHUNK_BYTES, Head, chunk_lines, chunk_record};
 use super::line::{self, Tail};
-use super::tables::{HEADS, MORE, TOMBSTONES};
+use super::tables::{HEADS, MORE, RUN, TOMBSTONES};
+use super::waiting::run::BlockTable;
 use super::{StoreError, damaged_record, tombstone};
 use habitus_engine::domain::RawEvent;
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
@@ -10,6 +11,8 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 /// The tables that customers are in.
 pub(super) struct Records<'t> {
     pub heads: Table<'t, &'static [u8], &'static [u8]>,
+    /// Lines that wait beside the records.
+    pub run: BlockTable<'t>,
     more: Table<'t, (&'static [u8], u32), &'static [u8]>,
     tombstones: Table<'t, &'static [u8; 32], i64>,
     has_tombstones: bool,
@@ -81,6 +84,7 @@ impl<'t> Records<'t> {
         let tombstones = transaction.open_table(TOMBSTONES).map_err(StoreError::of)?;
         Ok(Records {
             heads: transaction.open_table(HEADS).map_err(StoreError::of)?,
+            run: transaction.open_table(RUN).map_err(StoreError::of)?,
             more: transaction.open_table(MORE).map_err(StoreError::of)?,
             has_tombstones: !tombstones.is_empty().map_err(StoreError::of)?,
             tombstones,

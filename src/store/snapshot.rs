@@ -1,11 +1,14 @@
 //! What the store holds at one moment, for any number of readers.
 
 use super::about::About;
+use super::batch::{Batch, Outcome, Seen};
 use super::everybody::{Everybody, Held};
 use super::guard::{guarded, guarded_with};
 use super::history_cache::{CacheCounts, HistoryCache, Shaping};
-use super::tables::{HEADS, META, MORE, Meta, NAMES};
-use super::waiting::{Journal, Ranges, Waiting};
+use super::line::Lines;
+use super::tables::{HEADS, META, MORE, Meta, NAMES, RUN};
+use super::twins::Twins;
+use super::waiting::{Journal, Ranges, Waiting, run};
 use super::{StoreError, damaged_record};
 use crate::panics::outside;
 use habitus_engine::domain::{
@@ -25,6 +28,7 @@ const USUAL_BYTES: usize = 12;
 pub struct Snapshot {
     heads: ReadOnlyTable<&'static [u8], &'static [u8]>,
     more: ReadOnlyTable<(&'static [u8], u32), &'static [u8]>,
+    run: ReadOnlyTable<(&'static [u8], &'static [u8]), &'static [u8]>,
     names: Arc<[String]>,
     meta: Meta,
     /// What waits, of this moment and of later ones.
@@ -67,6 +71,7 @@ impl Snapshot {
     ) -> Result<Snapshot, StoreError> {
         let heads = transaction.open_table(HEADS).map_err(StoreError::of)?;
         let more = transaction.open_table(MORE).map_err(StoreError::of)?;
+        let run = transaction.open_table(RUN).map_err(StoreError::of)?;
         let meta = transaction.open_table(META).map_err(StoreError::of)?;
         let meta = Meta::read(&meta)?.ok_or_else(|| StoreError::damaged("it has no format"))?;
         let table = transaction.open_table(NAMES).map_err(StoreError::of)?;
@@ -76,7 +81,7 @@ impl Snapshot {
             Some(names) => Arc::clone(names),
             None => names(&table, &meta)?.into(),
         };
-        Ok(Snapshot { heads, more, names, meta, ranges, histories })
+        Ok(Snapshot { heads, more, run, names, meta, ranges, histories })
     }
 
     /// What waits, of this moment and of later ones.
@@ -102,7 +107,7 @@ impl Snapshot {
 
     /// How many of them wait to be put into their customers' records.
     pub fn n_waiting(&self) -> u64 {
-        self.meta.waiting
+        self.meta.waiting + self.meta.in_run
     }
 
     /// The newest instant of a line.
@@ -170,9 +175,13 @@ impl Snapshot {
     ) -> Result<Option<T>, StoreError> {
         guarded(|| {
             let record = self.heads.get(customer.as_bytes()).map_err(StoreError::of)?;
-            let waiting = match self.meta.waiting {
+            let sorted = match self.meta.in_run {
                 0 => Waiting::default(),
-                _ => self.ranges.lines(customer, self.sequence()),
+                _ => run::lines(&self.run, customer)?,
+            };
+            let waiting = match self.meta.waiting {
+                0 => sorted,
+                _ => sorted.and(self.ranges.lines(customer, self.sequence())),
             };
             if record.is_none() && waiting.is_empty() {
                 return Ok(None);
@@ -180,6 +189,30 @@ impl Snapshot {
             let record = record.as_ref().map(|record| record.value());
             make(&Held::of(customer, record, &waiting)?).map(Some)
         })
+    }
+
+    /// Whether there is anything of a customer, where no line has the event id of one of these of a batch.
+    pub(super) fn lacks(
+        &self,
+        batch: &Batch,
+        records: &[usize],
+    ) -> Result<Option<bool>, StoreError> {
+        let Some(&first) = records.first() else { return Ok(None) };
+        let customer = batch.customer(first);
+        let found = self.read(customer, |held| {
+            let mut twins = Twins::new(customer, records.len());
+            for &record in records {
+                let Seen::Line(line, _) = batch.record(record) else { return Ok(None) };
+                let mut lines = Lines::new(line, false);
+                let Ok(Some(raw)) = lines.read() else { return Ok(None) };
+                let seen = twins.seen(&raw, |see| held.each_chunk(&self.more, see))?;
+                if seen.0 != Outcome::Accepted {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(true))
+        })?;
+        Ok(found.unwrap_or(Some(false)))
     }
 
     /// Up to `n` histories of the customers after this id, in the order of ids.
@@ -202,7 +235,7 @@ impl Snapshot {
 
     /// The customers from here on.
     pub(super) fn everybody(&self, start: Bound<&str>) -> Result<Everybody<'_>, StoreError> {
-        Everybody::from(start, &self.heads, &self.ranges, self.sequence())
+        Everybody::from(start, &self.heads, &self.run, &self.ranges, self.sequence())
     }
 
     /// Shows each chunk of lines of a customer.

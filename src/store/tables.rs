@@ -13,6 +13,10 @@ pub const MORE: TableDefinition<(&[u8], u32), &[u8]> = TableDefinition::new("mor
 /// ([`super::waiting`]).
 pub const JOURNAL: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("journal");
 
+/// What waits and had no room in memory: the last customer of a block and the first one to the block, which
+/// holds lines in the order of customers ([`super::waiting`]).
+pub const RUN: TableDefinition<(&[u8], &[u8]), &[u8]> = TableDefinition::new("run");
+
 /// Where the ranges of customers begin, and as of when each was merged ([`super::waiting`]).
 pub const RANGES: TableDefinition<(), &[u8]> = TableDefinition::new("ranges");
 
@@ -49,8 +53,10 @@ pub struct Meta {
     pub customers: u64,
     /// Lines that are there.
     pub lines: u64,
-    /// Those of them that wait to be put into their customers' records.
+    /// Those of them that wait in the journal to be put into their customers' records.
     pub waiting: u64,
+    /// Those that wait in the sorted run.
+    pub in_run: u64,
     /// How often something was told of a customer besides events.
     pub abouts: u64,
     /// The newest instant of a line, in UTC milliseconds.
@@ -104,6 +110,7 @@ impl Meta {
             customers: count("customers")?,
             lines: count("lines")?,
             waiting: count("waiting")?,
+            in_run: count("run")?,
             abouts: count("abouts")?,
             newest: number("newest")?,
             kept_from: number("kept_from")?,
@@ -119,6 +126,7 @@ impl Meta {
             ("customers", self.customers),
             ("lines", self.lines),
             ("waiting", self.waiting),
+            ("run", self.in_run),
             ("abouts", self.abouts),
         ];
         for (name, value) in counts {

@@ -58,7 +58,7 @@ fn sample(seed: Seed, is_closed: bool, is_settled: bool) -> Sample {
     if is_settled {
         held.settle().unwrap();
         // By then the pages that it needs no more are free.
-        (0..3).for_each(|_| held.begin().unwrap().commit().unwrap());
+        (0..8).for_each(|_| held.begin().unwrap().commit().unwrap());
     }
     let snapshot = held.snapshot();
     let history = |id| (id, snapshot.history(id, &rules(), None).unwrap());

@@ -13,6 +13,7 @@ mod format;
 mod histories;
 mod model;
 mod recall;
+mod run;
 mod waiting;
 mod workload;
 mod writer;

@@ -4,6 +4,7 @@
 use super::super::tables::{HEADS, JOURNAL};
 use super::super::{About, Batch, Kept, Outcome, Snapshot, Store, StoreError};
 use super::disk::Disk;
+use super::run::n_sorted;
 use super::{LARGE, ROOMY, empty, rules, store};
 use habitus_engine::domain::{Draws, RawEvent, RawValue, Seed, Timestamp};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
@@ -14,12 +15,12 @@ const ATTEMPTS: u64 = 3;
 const ATTEMPTS_LARGE: u64 = 60;
 
 /// So much that some thousand lines wait.
-const SOME: usize = 1 << 20;
+pub(super) const SOME: usize = 1 << 20;
 
 /// Amounts of lines with their ids, by customer.
-type Lines = BTreeMap<String, Vec<(String, Option<String>)>>;
+pub(super) type Lines = BTreeMap<String, Vec<(String, Option<String>)>>;
 
-fn line(batch: &mut Batch, customer: &str, amount: &str, id: Option<&str>) {
+pub(super) fn line(batch: &mut Batch, customer: &str, amount: &str, id: Option<&str>) {
     let raw = RawEvent {
         time: Some(RawValue::Instant(1_000)),
         amount: Some(RawValue::Text(amount)),
@@ -29,7 +30,7 @@ fn line(batch: &mut Batch, customer: &str, amount: &str, id: Option<&str>) {
     batch.line(customer, &raw, Timestamp(1_000));
 }
 
-fn lines(snapshot: &Snapshot) -> Lines {
+pub(super) fn lines(snapshot: &Snapshot) -> Lines {
     let mut lines = Lines::new();
     let text = |value: RawValue<'_>| value.text().into_owned();
     snapshot
@@ -53,6 +54,7 @@ fn as_its_model(seeds: std::ops::Range<u64>) {
         let mut sent: Vec<(String, String, Option<String>)> = Vec::new();
         let mut moments: Vec<(Arc<Snapshot>, Lines)> = Vec::new();
         let (mut most_waiting, mut n_merged, mut most_known) = (0, 0, 0);
+        let mut most_sorted = 0;
         for step in 0..60 {
             let mut batch = Batch::default();
             let mut expected = Vec::new();
@@ -88,6 +90,7 @@ fn as_its_model(seeds: std::ops::Range<u64>) {
             assert_eq!(first, None, "{seed:?}, step {step}");
             let waiting = held.snapshot().n_waiting();
             n_merged += u64::from(waiting < most_waiting);
+            most_sorted = most_sorted.max(n_sorted(&held));
             most_waiting = most_waiting.max(waiting);
             most_known = most_known.max(held.writing.lock().unwrap().known.n_ranges());
             if draws.chance(0.2) {
@@ -108,6 +111,7 @@ fn as_its_model(seeds: std::ops::Range<u64>) {
             }
         }
         assert!(most_waiting > 1_000 && n_merged > 10 && most_known > 3, "{most_known} known");
+        assert!(most_sorted > 1_000, "{most_sorted} in the sorted run");
         moments.push((held.snapshot(), model));
         for (snapshot, model) in &moments {
             assert!(lines(snapshot) == *model, "{seed:?}");
@@ -157,7 +161,7 @@ fn waiting(customers: &[&str]) -> (Disk, Store) {
 }
 
 /// Changes the values of a table in place.
-fn change<K: redb::Key + 'static>(
+pub(super) fn change<K: redb::Key + 'static>(
     held: &Store,
     table: TableDefinition<'static, K, &'static [u8]>,
     change: impl Fn(&[u8], &mut Vec<u8>),
@@ -179,7 +183,7 @@ fn change<K: redb::Key + 'static>(
     transaction.commit().unwrap();
 }
 
-fn place_of(bytes: &[u8], text: &[u8]) -> Option<usize> {
+pub(super) fn place_of(bytes: &[u8], text: &[u8]) -> Option<usize> {
     bytes.windows(text.len()).position(|window| window == text)
 }
 
@@ -294,7 +298,7 @@ fn nothing_of_the_erased_is_left_in_the_journal() {
 }
 
 /// Lines with ids of so many customers, the same number of each.
-fn feed(held: &Store, customers: impl Iterator<Item = u32>, id: &str) -> Vec<Outcome> {
+pub(super) fn feed(held: &Store, customers: impl Iterator<Item = u32>, id: &str) -> Vec<Outcome> {
     let mut batch = Batch::default();
     for customer in customers {
         line(&mut batch, &format!("c{customer:06}"), "1", Some(id));

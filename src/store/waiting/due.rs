@@ -79,6 +79,8 @@ pub struct Room {
     step: u64,
     /// What is merged of it by one commit.
     at_once: u64,
+    /// Whether nothing is to wait, on the disk neither.
+    is_settled: bool,
 }
 
 impl Room {
@@ -86,7 +88,7 @@ impl Room {
     pub fn of(bytes: usize) -> Room {
         let most = (bytes as u64).min(MOST_BYTES);
         let step = (most / STEPS).max(1);
-        Room { most, step, at_once: STEPS_A_COMMIT * step }
+        Room { most, step, at_once: STEPS_A_COMMIT * step, is_settled: false }
     }
 
     /// What is merged before a range is cut.
@@ -97,18 +99,38 @@ impl Room {
     /// So many steps less than there is; at first some, and nothing in the end.
     pub fn less(self, waiting: u64) -> Room {
         let at_once = STEPS_AT_ONCE * self.step;
-        Room { most: self.most.min(waiting.saturating_sub(at_once)), at_once, ..self }
+        let most = self.most.min(waiting.saturating_sub(at_once));
+        Room { most, at_once, is_settled: true, ..self }
+    }
+
+    /// How many blocks of the sorted run are merged beside, from the front: none while callers wait, or
+    /// while there is other work.
+    pub fn blocks(&self, due: &Due) -> Option<usize> {
+        const AT_ONCE: usize = 1_000;
+        let is_all = self.at_once == u64::MAX;
+        let n = if is_all { usize::MAX } else { AT_ONCE };
+        (self.is_settled && (is_all || due.is_empty())).then_some(n)
     }
 
     /// None at all.
     pub fn none(self, _: u64) -> Room {
-        Room { most: 0, at_once: u64::MAX, ..self }
+        Room { most: 0, at_once: u64::MAX, is_settled: true, ..self }
     }
+}
+
+/// What a commit does about a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Leave,
+    /// What waits in memory goes into the sorted run, or into the records where it is dense.
+    Sort,
+    /// All that waits goes into the records.
+    Merge,
 }
 
 /// The ranges that are merged by a commit.
 pub struct Due {
-    is_due: Vec<bool>,
+    plans: Vec<Plan>,
     /// What is merged before a range is cut.
     pub step: u64,
 }
@@ -116,9 +138,11 @@ pub struct Due {
 impl Due {
     /// Those of which what waits has no room.
     pub fn new(ranges: &Ranges, journal: &Journal, incoming: &Incoming, room: Room) -> Due {
-        let Room { most, step, at_once } = room;
+        let Room { most, step, at_once, is_settled } = room;
         let at_once = at_once.max(2 * incoming.bytes.iter().sum::<u64>());
-        let mut is_due: Vec<bool> = incoming.bytes.iter().map(|&bytes| bytes >= step).collect();
+        let plan = if is_settled { Plan::Merge } else { Plan::Sort };
+        let at_first = |&bytes: &u64| if bytes >= step { Plan::Merge } else { Plan::Leave };
+        let mut plans: Vec<Plan> = incoming.bytes.iter().map(at_first).collect();
         let tables: Vec<(u64, Option<u64>)> = ranges
             .all
             .iter()
@@ -126,7 +150,8 @@ impl Due {
             .map(|table| (table.bytes(), table.oldest()))
             .collect();
         let weigh = |at: usize| tables[at].0 + incoming.bytes[at];
-        let mut left: Vec<usize> = (0..is_due.len()).filter(|&at| !is_due[at]).collect();
+        let mut left: Vec<usize> =
+            (0..plans.len()).filter(|&at| plans[at] == Plan::Leave).collect();
         let mut waiting: u64 = left.iter().map(|&at| weigh(at)).sum();
         // The fullest first: of them a page holds most.
         left.sort_unstable_by_key(|&at| weigh(at));
@@ -135,7 +160,7 @@ impl Due {
             && merged < at_once
             && let Some(at) = left.pop()
         {
-            is_due[at] = true;
+            plans[at] = plan;
             waiting -= weigh(at);
             merged += weigh(at);
         }
@@ -151,20 +176,34 @@ impl Due {
                 && journal.shared_bytes_from(floor) > room
                 && let Some(at) = left.pop()
             {
-                is_due[at] = true;
+                plans[at] = plan;
                 merged += weigh(at);
             }
         }
-        Due { is_due, step }
+        Due { plans, step }
+    }
+
+    /// Takes the ranges of these customers too, with all that waits of them.
+    pub fn merge_of(&mut self, ranges: &Ranges, customers: &[String]) {
+        for customer in customers {
+            if let Some(plan) = self.plans.get_mut(ranges.of(customer)) {
+                *plan = Plan::Merge;
+            }
+        }
     }
 
     /// Whether a range is one of them.
     pub fn has(&self, at: usize) -> bool {
-        self.is_due.get(at).is_some_and(|&is_due| is_due)
+        self.plans.get(at).is_some_and(|&plan| plan != Plan::Leave)
+    }
+
+    /// Whether all that waits of a range goes into the records, however little it is.
+    pub fn is_merged(&self, at: usize) -> bool {
+        self.plans.get(at) == Some(&Plan::Merge)
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        !self.is_due.contains(&true)
+        self.plans.iter().all(|&plan| plan == Plan::Leave)
     }
 }

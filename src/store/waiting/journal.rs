@@ -99,13 +99,27 @@ impl Part {
 /// Shows each line of a part with whose it is, and whether they had a record; a damaged line is empty.
 /// `None` where nobody can tell whose lines they are.
 pub fn each_line(key: Key, record: &[u8], mut see: impl FnMut(&str, &[u8], bool)) -> Option<()> {
+    let (sum, directory, _) = split(record)?;
+    if checksum(key, directory) != sum {
+        return None;
+    }
+    each_written_line(record, |customer, line, sum, has_record| {
+        let is_whole = crc32fast::hash(line) == sum;
+        see(customer, if is_whole { line } else { &[] }, has_record);
+    })
+}
+
+/// The checksum of a part's directory, the directory, and the lines.
+fn split(record: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (sum, rest) = record.split_first_chunk::<WORD>()?;
     let (length, rest) = rest.split_first_chunk::<WORD>()?;
     let (directory, lines) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    if checksum(key, directory) != u32::from_le_bytes(*sum) {
-        return None;
-    }
-    let (mut directory, mut lines) = (directory, lines);
+    Some((u32::from_le_bytes(*sum), directory, lines))
+}
+
+/// Shows each line of a part that never left the memory, with its checksum.
+pub fn each_written_line(record: &[u8], mut see: impl FnMut(&str, &[u8], u32, bool)) -> Option<()> {
+    let (_, mut directory, mut lines) = split(record)?;
     while !directory.is_empty() {
         let customer = take_text(&mut directory)?;
         let length = take_number(&mut directory)?;
@@ -115,8 +129,7 @@ pub fn each_line(key: Key, record: &[u8], mut see: impl FnMut(&str, &[u8], bool)
         directory = rest;
         let (line, rest) = lines.split_at_checked(length).unwrap_or_default();
         lines = rest;
-        let is_whole = crc32fast::hash(line) == u32::from_le_bytes(*sum);
-        see(customer, if is_whole { line } else { &[] }, has_record);
+        see(customer, line, u32::from_le_bytes(*sum), has_record);
     }
     Some(())
 }

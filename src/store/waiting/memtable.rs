@@ -2,6 +2,7 @@
 
 use super::Waiting;
 use crate::ingest::bytes::{put_number, take_bytes, take_number};
+use crate::store::id::Id;
 use habitus_engine::domain::hash;
 use hashbrown::HashTable;
 
@@ -35,6 +36,18 @@ struct Entry<'m> {
     standing: Standing,
     customer: &'m [u8],
     line: &'m [u8],
+}
+
+/// One line on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'m> {
+    pub customer: Id<'m>,
+    /// Empty where it is damaged.
+    pub line: &'m [u8],
+    /// The store's sequence before its commit.
+    pub sequence: u64,
+    /// Whether there was a record when it came, or when an earlier one did.
+    pub has_record: bool,
 }
 
 /// What is known of a customer of whom something waits, without a look at their lines.
@@ -123,6 +136,19 @@ impl Memtable {
         customers
     }
 
+    /// All lines, customer by customer in their order, and as they came.
+    pub fn in_order(&self) -> Vec<Line<'_>> {
+        let mut lines = Vec::with_capacity(self.n_lines as usize);
+        self.each(|entry, sequence| {
+            let customer = Id::of(id_of(entry.customer));
+            let has_record = entry.standing.has_record;
+            lines.push(Line { customer, line: entry.line, sequence, has_record });
+        });
+        // Those of a commit are in order already, which the sort makes use of.
+        lines.sort_by(|a, b| a.customer.cmp(&b.customer));
+        lines
+    }
+
     /// Up to one customer fewer than `n`, who cut this into about equal parts.
     pub fn places(&self, n: u64) -> Vec<String> {
         let customers = self.customers(u64::MAX);
@@ -154,7 +180,7 @@ impl Memtable {
     }
 
     /// Shows all entries with their sequences, in the order in which they came.
-    fn each(&self, mut see: impl FnMut(&Entry<'_>, u64)) {
+    fn each<'m>(&'m self, mut see: impl FnMut(&Entry<'m>, u64)) {
         for piece in &self.pieces.0 {
             let mut bytes = piece.as_slice();
             while let Some(entry) = take(&mut bytes) {

@@ -2,19 +2,22 @@
 //!
 //! A commit of lines of many customers would write a page for each of them. Instead it writes its
 //! lines to the `journal` and shows them to readers in a `memtable`; when enough wait of a range of
-//! customers, one commit puts all of them into their records, in their order, so that a page is
-//! read and written once for many lines. `due` says which ranges that is at a commit. Which lines of
+//! customers, one commit puts all of them, in their order, into a sorted `run` on the disk, and those of
+//! neighbours who have enough there into their records, so that a page is read and written once for many
+//! lines. `due` says which ranges that is at a commit. Which lines of
 //! the journal wait is told by the ranges: those of commits since the range was last merged.
 //!
 //! This is the memtable and the write-ahead log of a log-structured merge tree (O'Neil, Cheng, Gawlick
-//! and O'Neil 1996) over one level, which is merged range by range.
+//! and O'Neil 1996) over two levels, the run and the records, which are merged range by range.
 
 mod due;
 mod journal;
 mod memtable;
+pub mod run;
 
 pub use due::{Due, Incoming, Room};
 pub use journal::{Added, Change, Journal};
+pub use memtable::Line;
 
 use self::memtable::{Memtable, Standing};
 use super::StoreError;
@@ -44,10 +47,32 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// Of somebody whose lines are lost.
+    fn lost() -> Waiting {
+        let mut lost = Waiting { has_record: true, ..Waiting::default() };
+        lost.push_line(&[]);
+        lost
+    }
+
     fn push(&mut self, sequence: u64, line: &[u8]) {
+        self.push_line(line);
+        self.first_sequence.get_or_insert(sequence);
+    }
+
+    fn push_line(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(line);
         self.ends.push(self.bytes.len());
-        self.first_sequence.get_or_insert(sequence);
+    }
+
+    /// These lines with later ones behind them.
+    pub fn and(mut self, later: Waiting) -> Waiting {
+        if self.is_empty() {
+            return later;
+        }
+        later.iter().for_each(|line| self.push_line(line));
+        self.has_record |= later.has_record;
+        self.first_sequence = self.first_sequence.or(later.first_sequence);
+        self
     }
 
     pub fn is_empty(&self) -> bool {
@@ -162,7 +187,7 @@ impl Ranges {
     pub fn show(&self, change: &Change) -> Result<(), StoreError> {
         for (key, record) in &change.records {
             let mut adding = Adding::new(self, key.0, Lane::ALL);
-            journal::each_line(*key, record, |customer, line, has_record| {
+            journal::each_written_line(record, |customer, line, _, has_record| {
                 adding.line(customer, line, has_record);
             })
             .ok_or_else(|| StoreError::damaged("a part of the journal"))?;
@@ -276,7 +301,8 @@ impl Ranges {
 
     /// Puts other ranges, of which nothing waits, in the place of some that were merged. `merged` has
     /// the numbers of those, in order, with where further ranges begin in each. Where there are too many,
-    /// some of which nothing waits are joined, but for those that are `busy`.
+    /// some of which nothing waits are joined, but for those that are `busy`, of which something is to
+    /// wait in a moment.
     pub fn replaced(
         &self,
         merged: &[(usize, Vec<String>)],
@@ -295,7 +321,7 @@ impl Ranges {
             let fresh = |first: Box<str>| Range { first, merged: sequence, table: Arc::default() };
             all.push(fresh(range.first.clone()));
             all.extend(further.iter().map(|first| fresh(first.as_str().into())));
-            joinable.resize(all.len(), true);
+            joinable.resize(all.len(), !is_busy(number));
         }
         Ranges { all: joined(all, joinable, sequence) }
     }
