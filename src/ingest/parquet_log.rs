@@ -14,6 +14,9 @@ use std::path::Path;
 /// them is small; where it is rows that wait to be shown, there is one for each thread.
 const WINDOWS_PER_THREAD: usize = 4;
 
+/// Fewer rows stand in records: what columns have beside their rows would be more than they save.
+const FEWEST_IN_COLUMNS: usize = 1_000;
+
 /// Reads one file into the collector, each window by a fork of it; what the forks collected is
 /// joined in the order of the rows.
 ///
@@ -117,7 +120,10 @@ impl Rows<'_> {
         let Some(plain) = PlainRows::of(self.layout, &self.cells, rules, now) else {
             return self.read(collector);
         };
-        let draft = plain.draft(self.window.length);
+        let draft = match self.window.length {
+            ..FEWEST_IN_COLUMNS => None,
+            n_rows => plain.draft(n_rows).filter(|draft| draft.n_plain() >= n_rows / 2),
+        };
         let is_drafted = |index: usize| draft.as_ref().is_some_and(|draft| draft.is_plain[index]);
         let mut spelled = Spelled::default();
         for index in (0..self.window.length).filter(|&index| !is_drafted(index)) {

@@ -235,7 +235,7 @@ mod tests {
     use super::super::fixture::{as_of, histories, parquet, read_with, rules, validation};
     use super::super::{Columns, Source};
     use super::*;
-    use habitus_engine::domain::{KindRule, RuleField, RuleTest, RuledKind, Zone};
+    use habitus_engine::domain::{Currency, KindRule, RuleField, RuleTest, RuledKind, Zone};
     use polars::prelude::{DataType, IntoSeries, NamedFrom, Series, TimeUnit, TimeZone};
     use std::path::Path;
 
@@ -296,10 +296,18 @@ mod tests {
             event_id: mapped("event"),
             ..super::super::fixture::columns()
         };
-        let common = Columns { channel: mapped("nothing"), ..plain.clone() };
         let sources = [Source::Path(path)];
+        // Where orders and events have no ids, rows may stand in columns.
+        let in_columns = Columns { order_id: None, event_id: None, ..plain.clone() };
+        for plain in [plain, in_columns] {
+            compare(&sources, plain, rules);
+        }
+    }
+
+    fn compare(sources: &[Source], plain: Columns, rules: &EventRules) {
+        let common = Columns { channel: Some("nothing".to_owned()), ..plain.clone() };
         let [plain, common] = [plain, common].map(|columns| {
-            let log = read_with(&sources, &columns, rules, &mut |_| ()).unwrap();
+            let log = read_with(sources, &columns, rules, &mut |_| ()).unwrap();
             let validation = validation(&log, as_of("2020-01-01"));
             (histories(&log), log.span(), format!("{:?}", validation.account.counts))
         });
@@ -379,6 +387,45 @@ mod tests {
             EventRules { merge_orders: false, ..rules() },
         ] {
             check(directory.path(), columns(), &rules);
+        }
+    }
+
+    /// Most rows may stand in columns, and some of each window may not.
+    #[test]
+    fn rows_in_columns_are_what_the_rules_make_of_them() {
+        let directory = tempfile::tempdir().unwrap();
+        const HOUR: i64 = 3_600_000;
+        let mut ms: Vec<i64> = (0..97).map(|step| 852_163_200_500 + step * 31 * HOUR).collect();
+        ms.extend([859_685_400_000, -HOUR, 4_000_000_000_000]);
+        let amounts = [5.0, 12.34, 0.1, 90_071_992_547.33, 7.25, 3.0, 1e300, 2.5, 1.0];
+        let ids: Vec<Option<i64>> = (0..40)
+            .map(|id| (id != 7).then_some(id * 1_000_003 - 5))
+            .chain([Some(i64::MAX)])
+            .collect();
+        let many: Vec<String> =
+            (0..N_ROWS).map(|row| format!("item {}", row * 7 % 5_000)).collect();
+        let few =
+            cycle(&[Some("tea"), Some("é"), None, Some("17"), Some("a longer text than most")], 3);
+        for zone in ["UTC", "Europe/London", "Asia/Tokyo"] {
+            for (item, category) in [
+                (
+                    Series::new("id".into(), &few),
+                    Series::new("id".into(), cycle(&[3i64, 9, 4_000], 1)),
+                ),
+                (
+                    Series::new("id".into(), &many),
+                    Series::new("id".into(), cycle(&[i64::MIN, 5], 1)),
+                ),
+            ] {
+                let customers = Series::new("id".into(), cycle(&ids, 3));
+                let mut columns = columns_of(customers, times(&ms, None), [item, category]);
+                columns[2] = Series::new("amount".into(), cycle(&amounts, 2));
+                let rules = EventRules::plain(
+                    Zone::named(zone).unwrap(),
+                    Currency { code: "GBP".into(), digits: 2 },
+                );
+                check(directory.path(), columns, &rules);
+            }
         }
     }
 }

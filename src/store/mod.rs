@@ -121,7 +121,7 @@ impl Settings {
     fn known_bytes(&self, n_customers: u64) -> usize {
         const A_CUSTOMER: u64 = 48;
         let most = n_customers.saturating_mul(A_CUSTOMER);
-        usize::try_from(most).unwrap_or(usize::MAX).min(self.cache_bytes / 8 * 3)
+        usize::try_from(most).unwrap_or(usize::MAX).min(self.cache_bytes / 16 * 5)
     }
 
     /// What the cache of histories may count. They come and go in all sizes, which costs the allocator
@@ -306,14 +306,14 @@ impl Store {
         let Writing { journal, known } = &mut *writing;
         let before = self.current.load_full();
         known.learn(&before, self.settings.known_bytes(before.n_customers()));
-        let sifted = Sifted::of(batch, known, &before);
+        let order = batch.by_customer();
         let room = Room::of(self.settings.waiting_bytes());
         let cut = before.ranges().cut(room.step()).map(|(ranges, were_cut)| {
             journal.cut(&were_cut);
             Arc::new(ranges)
         });
         let ranges = cut.as_ref().unwrap_or(before.ranges());
-        let incoming = Incoming::new(ranges, batch, &sifted.order);
+        let incoming = Incoming::new(ranges, batch, &order);
         let room = room_for(room, ranges.bytes());
         let mut due = Due::new(ranges, journal, &incoming, room);
         let transaction = self.begin()?;
@@ -321,6 +321,9 @@ impl Store {
             let table = transaction.open_table(RUN).map_err(StoreError::of)?;
             due.merge_of(ranges, &run::last_customers(&table, n)?);
         }
+        // What is merged at once is compared with the records that it is put into.
+        let waits = |place| incoming.range_at(place).is_some_and(|at| !due.is_merged(at));
+        let sifted = Sifted::of(batch, order, known, &before, waits);
         let most_merged = self.settings.records_at_once();
         let appending = Appending::open(&transaction, self.salt, batch, most_merged)?;
         let mut appended = appending.all(ranges, &due, &incoming, &sifted)?;

@@ -25,13 +25,23 @@ pub(super) struct Sifted {
 }
 
 impl Sifted {
-    /// Sifts a batch that is the next to be committed after this snapshot.
-    pub fn of(batch: &Batch, known: &Known, snapshot: &Snapshot) -> Sifted {
-        let order = batch.by_customer();
-        let customers: Vec<&[usize]> = batch.each_customer(&order).collect();
-        let piece = |customers: &[&[usize]]| {
+    /// Sifts a batch that is the next to be committed after this snapshot. Of customers whose
+    /// records begin at a place where nobody is to be looked up it tells what memory does.
+    pub fn of(
+        batch: &Batch,
+        order: Vec<usize>,
+        known: &Known,
+        snapshot: &Snapshot,
+        is_looked_up: impl Fn(usize) -> bool + Sync,
+    ) -> Sifted {
+        let (mut customers, mut place) = (Vec::new(), 0);
+        for records in batch.each_customer(&order) {
+            customers.push((place, records));
+            place += records.len();
+        }
+        let piece = |customers: &[(usize, &[usize])]| {
             let mut sifted = Sifted::default();
-            sifted.take(batch, customers, known, snapshot);
+            sifted.take(batch, customers, known, snapshot, &is_looked_up);
             sifted
         };
         let pieces: Vec<Sifted> = match batch.len() {
@@ -46,10 +56,17 @@ impl Sifted {
         Sifted { order, hashes, are_new }
     }
 
-    fn take(&mut self, batch: &Batch, customers: &[&[usize]], known: &Known, snapshot: &Snapshot) {
+    fn take(
+        &mut self,
+        batch: &Batch,
+        customers: &[(usize, &[usize])],
+        known: &Known,
+        snapshot: &Snapshot,
+        is_looked_up: &impl Fn(usize) -> bool,
+    ) {
         let mut last = None;
         let mut unsure: Vec<(usize, &[usize])> = Vec::new();
-        for &records in customers {
+        for &(place, records) in customers {
             let customer = batch.customer(records[0]);
             let hash = known.hash_of(customer);
             let start = self.hashes.len();
@@ -60,7 +77,7 @@ impl Sifted {
             let are_new = last.filter(|known| {
                 are_lines && !self.hashes[start..].iter().flatten().any(|&id| known.may_have(id))
             });
-            if are_new.is_none() && are_lines {
+            if are_new.is_none() && are_lines && is_looked_up(place) {
                 unsure.push((start, records));
             }
             self.are_new.resize(self.hashes.len(), None);

@@ -65,6 +65,11 @@ pub(super) struct Columns {
 }
 
 impl Draft<'_> {
+    /// How many rows may stand in columns.
+    pub fn n_plain(&self) -> usize {
+        self.is_plain.iter().filter(|&&is_plain| is_plain).count()
+    }
+
     /// When the first and the last row was; `None` without a row.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let times = || self.times.iter().zip(&self.is_plain).filter(|(_, is)| **is);
@@ -115,11 +120,12 @@ impl Batch {
         self.starts[N_PARTS] as usize
     }
 
-    /// How much memory it takes, without its texts.
+    /// How much memory it takes.
     pub fn n_bytes(&self) -> usize {
-        let goods = self.goods.iter().map(|goods| goods.numbers.n_bytes()).sum::<usize>();
+        let goods = self.goods.iter().map(Goods::n_bytes).sum::<usize>();
         let others = [&self.customers, &self.times, &self.amounts];
-        goods + others.map(Numbers::n_bytes).iter().sum::<usize>()
+        let others = others.map(Numbers::n_bytes).iter().sum::<usize>();
+        size_of_val(self.starts.as_slice()) + goods + others
     }
 
     /// Reads whose the rows of a part are.
@@ -183,13 +189,23 @@ impl Goods {
     fn of_numbers(numbers: &[i64], places: &[u32]) -> Goods {
         let least = numbers.iter().copied().min().unwrap_or(0);
         let most = numbers.iter().copied().max().unwrap_or(0);
-        if most.checked_sub(least).is_none_or(|apart| apart >= CLOSE) {
+        let most_apart = CLOSE.min(numbers.len() as i64);
+        if most.checked_sub(least).is_none_or(|apart| apart >= most_apart) {
             return Goods { numbers: Numbers::of(numbers, places), meaning: Meaning::Number };
         }
         let mut spelled = itoa::Buffer::new();
         let texts = (least..=most).map(|number| Text::from(spelled.format(number))).collect();
         let indices: Vec<i64> = numbers.iter().map(|number| number - least).collect();
         Goods { numbers: Numbers::of(&indices, places), meaning: Meaning::Text(texts) }
+    }
+
+    fn n_bytes(&self) -> usize {
+        let of_text = |text: &Text| size_of::<Text>() + text.get().map_or(0, str::len);
+        let texts = match &self.meaning {
+            Meaning::Text(texts) => texts.iter().map(of_text).sum(),
+            Meaning::Absent | Meaning::Number => 0,
+        };
+        texts + self.numbers.n_bytes()
     }
 
     /// Reads which texts those of some places are, and adds the texts to others.

@@ -53,6 +53,12 @@ impl Incoming {
         incoming
     }
 
+    /// The range of the customer whose records begin at this place of the order.
+    pub fn range_at(&self, place: usize) -> Option<usize> {
+        let before = self.records.partition_point(|(_, places)| places.start <= place);
+        self.records.get(before.checked_sub(1)?).map(|(range, _)| *range)
+    }
+
     /// Whether something comes for a range.
     pub fn is_for(&self, range: usize) -> bool {
         self.bytes.get(range).is_some_and(|&bytes| bytes > 0)
