@@ -254,6 +254,11 @@ impl<'t> Appending<'t> {
 }
 
 impl Appended {
+    /// The sequence after the transaction.
+    pub fn sequence(&self) -> u64 {
+        self.meta.sequence
+    }
+
     /// Writes what is not a customer's.
     pub fn write(
         &mut self,

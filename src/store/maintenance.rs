@@ -152,7 +152,7 @@ impl Store {
             true => Arc::clone(before.ranges()),
             false => Arc::new(before.ranges().without(customer)),
         };
-        let changed = std::iter::once(customer);
+        let changed = (std::iter::once(customer), erased.sequence);
         let (change, journal) = (Change::default(), &mut writing.journal);
         let committed = self.commit(transaction, ranges, change, journal, changed);
         // It may be durable though nobody could be shown it.

@@ -95,7 +95,7 @@ impl Appending<'_> {
                 }
                 let come = coming.iter().map(|&record| Incoming::bytes_in(self.batch, record));
                 let wait = lines.iter().map(|line| Incoming::bytes_of(customer.as_bytes(), line));
-                cutting.see(customer, wait.chain(come).max().unwrap_or_default());
+                cutting.see(customer, wait.chain(come).take(Cutting::LINES).sum());
                 self.n_merged += 1;
                 self.merge(at, customer, &waits, is_lost, coming)?;
             }
@@ -255,7 +255,7 @@ fn are_dense(neighbours: &[Somebody<'_>]) -> bool {
 struct Cutting {
     /// About what is merged before it is cut.
     step: u64,
-    /// What was merged, where a customer counts as one line, as they come in streams.
+    /// What was merged, where a customer has few lines, as in streams.
     bytes: u64,
     /// Customers with what was merged before them, some for each step.
     places: Vec<(u64, String)>,
@@ -263,6 +263,9 @@ struct Cutting {
 
 impl Cutting {
     const PLACES_A_STEP: u64 = 8;
+
+    /// So many of a customer's lines count.
+    const LINES: usize = 4;
 
     fn see(&mut self, customer: &str, bytes: u64) {
         let last = self.places.last().map_or(0, |(bytes, _)| *bytes);
@@ -272,9 +275,10 @@ impl Cutting {
         self.bytes += bytes;
     }
 
-    /// Where further ranges begin, so that all come to about as much, and to no less than a step.
+    /// Where further ranges begin, so that all come to about as much, and to less than a step: the next
+    /// lines of as many customers can wait then.
     fn cuts(self) -> Vec<String> {
-        let n = self.bytes / self.step;
+        let n = self.bytes / self.step + 1;
         let mut places = self.places.into_iter();
         let cuts = (1..n).filter_map(|part| {
             let end = self.bytes / n * part;

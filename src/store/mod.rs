@@ -70,6 +70,9 @@ const UNFINISHED: &str = "store.redb.part";
 
 const MS_PER_DAY: i64 = 86_400_000;
 
+/// A commit of fewer bytes of lines is not worth a second thread.
+const FEW_BYTES: usize = 64 << 10;
+
 /// How a store is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -328,7 +331,7 @@ impl Store {
         let appending = Appending::open(&transaction, self.salt, batch, most_merged)?;
         let mut appended = appending.all(ranges, &due, &incoming, &sifted)?;
         appended.write(&transaction, source)?;
-        let first_sequence = appended.first_sequence;
+        let (first_sequence, sequence) = (appended.first_sequence, appended.sequence());
         let ranges_after = if due.is_empty() {
             Arc::clone(ranges)
         } else {
@@ -343,7 +346,7 @@ impl Store {
         let added = appended.added;
         let change = journal.write(&transaction, first_sequence, added, ranges, merged, floor)?;
         let changed = batch.each_customer(&sifted.order).map(|records| batch.customer(records[0]));
-        self.commit(transaction, ranges_after, change, journal, changed)?;
+        self.commit(transaction, ranges_after, change, journal, (changed, sequence))?;
         known.note(batch, &incoming, ranges, &sifted, &appended.newcomers);
         Ok(appended.outcomes)
     }
@@ -390,30 +393,41 @@ impl Store {
         if self.has_failed() { Err(StoreError::Closed) } else { Ok(writing) }
     }
 
-    /// Makes a transaction durable that changed these customers, and shows it to readers. Where only
-    /// the showing fails, what was written is durable, and the store is to be opened again.
+    /// Makes a transaction durable that changed these customers and leads to this sequence, and shows it
+    /// to readers. Where only the showing fails, what was written is durable, and the store is to be opened
+    /// again.
     fn commit<'c>(
         &self,
         transaction: WriteTransaction,
         ranges: Arc<Ranges>,
         change: Change,
         journal: &mut Journal,
-        changed: impl Iterator<Item = &'c str>,
+        (changed, sequence): (impl Iterator<Item = &'c str> + Send, u64),
     ) -> Result<(), StoreError> {
-        let committed = transaction.commit().map_err(StoreError::of).and_then(|()| {
-            ranges.show(&change)?;
+        // No reader of an earlier moment sees what begins after it, so that this need not wait for the
+        // disk; where the disk fails nothing is taken any more.
+        let prepare = || {
+            if let Some(histories) = &self.histories {
+                changed.for_each(|customer| histories.changed(customer, sequence));
+            }
+            ranges.show(&change)
+        };
+        let commit = || transaction.commit().map_err(StoreError::of);
+        let (prepared, committed) = match change.n_bytes() {
+            ..FEW_BYTES => (prepare(), commit()),
+            _ => {
+                let mut prepared = Ok(());
+                let committed = rayon::in_place_scope(|scope| {
+                    scope.spawn(|_| prepared = prepare());
+                    commit()
+                });
+                (prepared, committed)
+            }
+        };
+        let after = committed.and(prepared).and_then(|()| {
             journal.take_over(change);
-            Ok(())
+            self.current.load().next(self.database.get()?, ranges)
         });
-        let before = self.current.load();
-        let after = committed
-            .and_then(|()| self.database.get())
-            .and_then(|database| before.next(database, ranges));
-        // Where it cannot be told, whatever comes next is after it.
-        let sequence = after.as_ref().map_or(before.sequence() + 1, Snapshot::sequence);
-        if let Some(histories) = &self.histories {
-            changed.for_each(|customer| histories.changed(customer, sequence));
-        }
         if after.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }

@@ -19,7 +19,7 @@ mod workload;
 mod writer;
 
 use self::disk::Disk;
-use super::file::Lengthened;
+use super::file::OnDisk;
 use super::guard::Guarded;
 use super::{Settings, Store, StoreError, found};
 use habitus_engine::domain::{Currency, EventRules, Zone};
@@ -41,7 +41,7 @@ fn settings(cache_bytes: usize) -> Settings {
 fn database(disk: &Disk, cache_bytes: usize) -> Result<Guarded, StoreError> {
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
-    Guarded::open(|| builder.create_with_backend(Lengthened(disk.clone())).map_err(StoreError::of))
+    Guarded::open(|| builder.create_with_backend(OnDisk::new(disk.clone())).map_err(StoreError::of))
 }
 
 /// The store that a disk holds.

@@ -433,6 +433,23 @@ fn a_commit_merges_some_of_what_has_no_room() {
     assert_eq!(held.check().unwrap().faults, [""; 0]);
 }
 
+/// Lines of many customers wait, however much of them comes at once for a range.
+#[test]
+fn what_is_merged_at_once_is_cut_until_lines_wait() {
+    let n = 20_000;
+    for n_lines in [5_000u32, 12_000, 30_000] {
+        let disk = empty();
+        let held = store(&disk, 32 * SOME).unwrap();
+        feed(&held, 0..n, "first");
+        let mut draws = Draws::new(Seed(7).derive("cut", 0));
+        for round in 0..6 {
+            feed(&held, (0..n_lines).map(|_| draws.below(n)), &format!("{round}"));
+        }
+        let waiting = held.snapshot().n_waiting();
+        assert!(waiting > u64::from(n_lines), "{waiting} of {n_lines} a time wait");
+    }
+}
+
 /// Many lines of one customer, and what is too much to be known.
 #[test]
 fn a_customer_of_very_many_lines_is_one_of_many() {

@@ -318,6 +318,13 @@ pub struct Change {
     pub records: Vec<(Key, Vec<u8>)>,
 }
 
+impl Change {
+    /// What the new parts take.
+    pub fn n_bytes(&self) -> usize {
+        self.records.iter().map(|(_, record)| record.len()).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
