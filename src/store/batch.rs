@@ -2,7 +2,7 @@
 
 use super::About;
 use super::id::Id;
-use super::line::{self, EventIds, Tail};
+use super::line::{self, Tail};
 use habitus_engine::domain::{RawEvent, Timestamp, hash};
 use std::ops::Range;
 
@@ -64,8 +64,8 @@ impl Batch {
         let start = self.bytes.len();
         line::append(&mut self.bytes, &mut Tail::default(), raw);
         let line = start..self.bytes.len();
-        let id = EventIds::new(&self.bytes[start..]).next();
-        let id = id.and_then(Result::ok).map(|(_, id)| hash(&id.text_in(&mut itoa::Buffer::new())));
+        let id = raw.event_id.filter(|id| !id.is_blank());
+        let id = id.map(|id| hash(&id.text_in(&mut itoa::Buffer::new())));
         self.records.push(Record { customer, what: What::Line { line, at, id } });
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 /// The format that this program writes. A store of an older one is migrated when it is opened.
-pub const FORMAT: u64 = 4;
+pub const FORMAT: u64 = 5;
 
 /// Longer ids are no ids, and every key would carry them.
 pub const MAX_ID_BYTES: usize = 1024;

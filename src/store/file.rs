@@ -78,7 +78,8 @@ impl<B: StorageBackend> StorageBackend for OnDisk<B> {
         self.backend.write(offset, bytes)?;
         let mut ahead = self.ahead();
         ahead.written += bytes.len() as u64;
-        let is_going = |ahead: &Ahead| ahead.going.as_ref().is_some_and(|going| !going.is_finished());
+        let is_going =
+            |ahead: &Ahead| ahead.going.as_ref().is_some_and(|going| !going.is_finished());
         if ahead.written >= self.ahead_bytes && !is_going(&ahead) {
             ahead.end()?;
             let backend = Arc::clone(&self.backend);

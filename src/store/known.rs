@@ -8,7 +8,7 @@
 
 use super::batch::Batch;
 use super::guard::guarded;
-use super::line::EventIds;
+use super::line::each_event_id;
 use super::sifting::Sifted;
 use super::waiting::{Incoming, Ranges};
 use super::{Snapshot, StoreError};
@@ -277,11 +277,9 @@ impl KnownRange {
             customers.push(customer);
             snapshot.each_chunk(&one.held()?, |chunk| {
                 n_bytes += chunk.len();
-                for id in EventIds::new(chunk) {
-                    let (_, id) = id.map_err(|_| super::damaged_record(&one.id))?;
-                    ids.push(of_customer(customer, hash(&id.text_in(&mut itoa::Buffer::new()))));
-                }
-                Ok(())
+                let gathered =
+                    each_event_id(chunk, |_, id| ids.push(of_customer(customer, hash(id))));
+                gathered.map_err(|_| super::damaged_record(&one.id))
             })?;
             let is_too_large = ids.len() > most_ids || n_bytes > most_ids * BYTES_AN_ID;
             if is_too_large || customers.len() as u64 > AT_ONCE {

@@ -1,9 +1,9 @@
 //! Lines that came before: what has the same event id is no news.
 
 use super::batch::Outcome;
-use super::line::{EventIds, Lines};
+use super::line::{Lines, each_event_id};
 use super::{StoreError, damaged_record};
-use habitus_engine::domain::{RawEvent, RawValue};
+use habitus_engine::domain::RawEvent;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -36,22 +36,22 @@ impl<'c> Twins<'c> {
         let Some(id) = raw.event_id.filter(|id| !id.is_blank()) else {
             return Ok((Outcome::Accepted, true));
         };
-        if !self.are_few && !self.is_known(hash(id), &each_chunk)? {
+        let mut buffer = itoa::Buffer::new();
+        let wanted = id.text_in(&mut buffer);
+        if !self.are_few && !self.is_known(hash(&wanted), &each_chunk)? {
             return Ok((Outcome::Accepted, true));
         }
         // Two ids may share a hash, so the ids themselves decide. Only the lines that have this one
         // are read.
-        let mut buffer = itoa::Buffer::new();
-        let wanted = id.text_in(&mut buffer);
         let (mut is_there, mut is_same) = (false, false);
         each_chunk(&mut |chunk| {
             let mut with_it: Vec<usize> = Vec::new();
-            for known in EventIds::new(chunk) {
-                let (line, known) = known.map_err(|_| damaged_record(self.customer))?;
-                if known.text_in(&mut itoa::Buffer::new()) == wanted {
+            let gathered = each_event_id(chunk, |line, known| {
+                if known == wanted {
                     with_it.push(line);
                 }
-            }
+            });
+            gathered.map_err(|_| damaged_record(self.customer))?;
             let Some(&last) = with_it.last() else { return Ok(()) };
             is_there = true;
             let mut lines = Lines::new(chunk, false);
@@ -78,10 +78,10 @@ impl<'c> Twins<'c> {
             None => {
                 let mut ids = HashSet::new();
                 each_chunk(&mut |chunk| {
-                    for id in EventIds::new(chunk) {
-                        ids.insert(hash(id.map_err(|_| damaged_record(self.customer))?.1));
-                    }
-                    Ok(())
+                    let gathered = each_event_id(chunk, |_, id| {
+                        ids.insert(hash(id));
+                    });
+                    gathered.map_err(|_| damaged_record(self.customer))
                 })?;
                 self.ids.insert(ids)
             }
@@ -90,9 +90,9 @@ impl<'c> Twins<'c> {
     }
 }
 
-fn hash(id: RawValue<'_>) -> u64 {
+fn hash(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    id.text_in(&mut itoa::Buffer::new()).hash(&mut hasher);
+    id.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -9,6 +9,7 @@
 //! flags. Fields that hold nothing but blanks are left out, as are blanks around a text: no rule
 //! tells them apart.
 
+mod packed;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -81,8 +82,8 @@ pub(crate) fn append(chunk: &mut Vec<u8>, tail: &mut Tail, raw: &RawEvent<'_>) {
         (KIND, raw.kind, Sort::Kind),
         (QUANTITY, raw.quantity, Sort::Number),
         (ITEM, raw.item, Sort::Word),
-        (ORDER_ID, raw.order_id, Sort::Word),
-        (EVENT_ID, raw.event_id, Sort::Word),
+        (ORDER_ID, raw.order_id, Sort::Id),
+        (EVENT_ID, raw.event_id, Sort::Id),
         (CATEGORY, raw.category, Sort::Word),
         (DISCOUNT, raw.discount, Sort::Number),
         (CURRENCY, raw.currency, Sort::Word),
@@ -124,8 +125,36 @@ pub(crate) struct Lines<'b> {
     raw: RawEvent<'b>,
     /// The last values of the fields that the last line lacks.
     last: [Option<RawValue<'b>>; N_FIELDS],
+    order_id: PackedId<'b>,
+    event_id: PackedId<'b>,
     /// Where a time is spelled whose text is asked for.
     scratch: [u8; time::LONGEST],
+}
+
+/// An id that is packed, in whose field of the line stands [`PackedId::HERE`].
+#[derive(Debug, Clone)]
+struct PackedId<'b> {
+    packed: &'b [u8],
+    spelled: [u8; packed::LONGEST],
+}
+
+impl<'b> PackedId<'b> {
+    const NONE: PackedId<'b> = PackedId { packed: &[], spelled: [0; packed::LONGEST] };
+
+    /// No value that is stored is a blank text.
+    const HERE: Option<RawValue<'b>> = Some(RawValue::Text(""));
+
+    /// The value of a field, of which this may be the packed one. `None` where it cannot be spelled.
+    #[inline]
+    fn value(&mut self, value: Option<RawValue<'b>>) -> Option<Option<RawValue<'_>>> {
+        match value {
+            PackedId::HERE => {
+                let spelled = packed::unpack(self.packed, &mut self.spelled)?;
+                Some(Some(RawValue::Text(spelled)))
+            }
+            other => Some(other),
+        }
+    }
 }
 
 impl<'b> Lines<'b> {
@@ -140,6 +169,8 @@ impl<'b> Lines<'b> {
             before: 0,
             raw: RawEvent::default(),
             last: [None; N_FIELDS],
+            order_id: PackedId::NONE,
+            event_id: PackedId::NONE,
             scratch: [0; time::LONGEST],
         }
     }
@@ -157,13 +188,21 @@ impl<'b> Lines<'b> {
             return Ok(None);
         }
         let at = self.length - self.rest.len();
-        let taken = self.take();
-        let time = taken.and_then(|time| time.value(self.plain_times, &mut self.scratch));
-        let Some(time) = time else {
+        let Some(time) = self.take() else {
             self.rest = &[];
             return Err(Damaged { at });
         };
-        Ok(Some(RawEvent { time, ..self.raw }))
+        let Lines { raw, order_id, event_id, scratch, .. } = self;
+        let spelled = (
+            time.value(self.plain_times, scratch),
+            order_id.value(raw.order_id),
+            event_id.value(raw.event_id),
+        );
+        let (Some(time), Some(order_id), Some(event_id)) = spelled else {
+            self.rest = &[];
+            return Err(Damaged { at });
+        };
+        Ok(Some(RawEvent { time, order_id, event_id, ..*raw }))
     }
 
     /// Takes a line from the front, and gives its time, yet to be spelled.
@@ -199,6 +238,19 @@ impl<'b> Lines<'b> {
                 if value.is_none() {
                     **value = Some((*last)?);
                 }
+                continue;
+            }
+            let id = match field {
+                ORDER_ID => Some(&mut self.order_id),
+                EVENT_ID => Some(&mut self.event_id),
+                _ => None,
+            };
+            if let Some(id) = id
+                && let Some(packed) = value::take_packed(&mut self.rest)
+            {
+                // Until the next one it is the last one too.
+                id.packed = packed;
+                **value = PackedId::HERE;
             } else {
                 value::take(&mut self.rest, value)?;
             }
@@ -207,55 +259,41 @@ impl<'b> Lines<'b> {
     }
 }
 
-/// The event ids in a chunk, each with the number of its line, without making the lines.
-#[derive(Debug, Clone)]
-pub(crate) struct EventIds<'b> {
-    length: usize,
-    rest: &'b [u8],
-    before: i64,
-    line: usize,
-    last: Option<RawValue<'b>>,
-}
-
-impl<'b> EventIds<'b> {
-    pub(crate) fn new(chunk: &'b [u8]) -> EventIds<'b> {
-        EventIds { length: chunk.len(), rest: chunk, before: 0, line: 0, last: None }
-    }
-}
-
-impl<'b> Iterator for EventIds<'b> {
-    type Item = Result<(usize, RawValue<'b>), Damaged>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.rest.is_empty() {
-            let at = self.length - self.rest.len();
-            let mut id = None;
-            let passed = pass(&mut self.rest, &mut self.before, |field, value, _| {
-                if field == EVENT_ID {
-                    id = Some(value);
-                }
-            });
-            self.line += 1;
-            let line = self.line - 1;
-            let id = passed.and_then(|()| match id {
-                None => Some(None),
-                Some([value::SAME]) => self.last.map(Some),
-                Some(mut id) => {
-                    value::take(&mut id, &mut self.last)?;
-                    Some(self.last)
-                }
-            });
-            match id {
-                Some(None) => {}
-                Some(Some(id)) => return Some(Ok((line, id))),
+/// Shows the text of each event id in a chunk with the number of its line, without making the lines.
+pub(crate) fn each_event_id(chunk: &[u8], mut see: impl FnMut(usize, &str)) -> Result<(), Damaged> {
+    let (mut rest, mut before) = (chunk, 0);
+    let mut spelled = [0; packed::LONGEST];
+    let mut last: Option<&[u8]> = None;
+    for line in 0.. {
+        if rest.is_empty() {
+            break;
+        }
+        let at = chunk.len() - rest.len();
+        let mut id = None;
+        let passed = pass(&mut rest, &mut before, |field, value, _| {
+            if field == EVENT_ID {
+                id = Some(value);
+            }
+        });
+        let told = passed.and_then(|()| {
+            let Some(id) = id else { return Some(()) };
+            if id != [value::SAME] {
+                last = Some(id);
+            }
+            let mut id = last?;
+            match value::take_packed(&mut id) {
+                Some(packed) => see(line, packed::unpack(packed, &mut spelled)?),
                 None => {
-                    self.rest = &[];
-                    return Some(Err(Damaged { at }));
+                    let mut value = None;
+                    value::take(&mut id, &mut value)?;
+                    see(line, &value?.text_in(&mut itoa::Buffer::new()));
                 }
             }
-        }
-        None
+            Some(())
+        });
+        told.ok_or(Damaged { at })?;
     }
+    Ok(())
 }
 
 /// Passes over a line at the front; `see` is shown each field, the bytes of its value, and how many

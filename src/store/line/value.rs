@@ -1,5 +1,6 @@
 //! The value of one field of a stored line: a tag, and what it announces.
 
+use super::packed;
 use crate::ingest::bytes::{put_number, put_text, skip_text, take_byte, take_number, take_text};
 use habitus_engine::domain::{EventKind, RawValue};
 
@@ -17,6 +18,9 @@ const KIND: u8 = 0x10;
 const DECIMAL: u8 = 0x20;
 const MAX_DIGITS: u8 = 9;
 const LAST_DECIMAL: u8 = DECIMAL + MAX_DIGITS;
+/// A packed text, whose bytes the tag's rest counts.
+const PACKED: u8 = 0x40;
+const LAST_PACKED: u8 = PACKED + packed::MOST_BYTES as u8;
 /// A short text, whose bytes the tag's rest counts.
 const SHORT: u8 = 0x80;
 const MAX_SHORT: usize = 0x7f;
@@ -28,6 +32,8 @@ pub(super) enum Sort {
     /// A text that is looked at as one. Only one of digits alone is kept as a number, because it
     /// is spelled again without memory of its own.
     Word,
+    /// A word that no other line may have, so that it is kept in few bytes though it then has to be spelled.
+    Id,
     Kind,
 }
 
@@ -62,6 +68,7 @@ fn put_as_text(bytes: &mut Vec<u8>, sort: Sort, text: &str) {
         Some(RawValue::Decimal { units, digits }) if digits == 0 || sort == Sort::Number => {
             tagged(bytes, DECIMAL + digits, units);
         }
+        _ if sort == Sort::Id && put_packed(bytes, text) => {}
         _ if text.len() <= MAX_SHORT => {
             bytes.push(SHORT + text.len() as u8);
             bytes.extend_from_slice(text.as_bytes());
@@ -71,6 +78,18 @@ fn put_as_text(bytes: &mut Vec<u8>, sort: Sort, text: &str) {
             put_text(bytes, text);
         }
     }
+}
+
+/// Appends a text that takes fewer bytes when it is packed.
+fn put_packed(bytes: &mut Vec<u8>, text: &str) -> bool {
+    let tag = bytes.len();
+    bytes.push(PACKED);
+    if !packed::pack(bytes, text) {
+        bytes.truncate(tag);
+        return false;
+    }
+    bytes[tag] += (bytes.len() - tag - 1) as u8;
+    true
 }
 
 fn tagged(bytes: &mut Vec<u8>, tag: u8, number: i64) {
@@ -130,11 +149,21 @@ pub(super) fn take<'b>(bytes: &mut &'b [u8], into: &mut Option<RawValue<'b>>) ->
     Some(())
 }
 
+/// Takes a packed text from the front, if there is one: it is to be spelled by whoever asks for it.
+#[inline]
+pub(super) fn take_packed<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let (&tag @ PACKED..=LAST_PACKED, rest) = bytes.split_first()? else { return None };
+    let (packed, rest) = rest.split_at_checked(usize::from(tag - PACKED))?;
+    *bytes = rest;
+    Some(packed)
+}
+
 /// Passes over a value at the front without making it.
 #[inline]
 pub(super) fn skip(bytes: &mut &[u8]) -> Option<()> {
     match take_byte(bytes)? {
         tag @ SHORT.. => *bytes = bytes.get(usize::from(tag - SHORT)..)?,
+        tag @ PACKED..=LAST_PACKED => *bytes = bytes.get(usize::from(tag - PACKED)..)?,
         DECIMAL..=LAST_DECIMAL | INTEGER | INSTANT | LOCAL | DATE => {
             take_number(bytes)?;
         }

@@ -18,11 +18,12 @@ use std::path::Path;
 
 /// Stores of each format that hold [`known`] and were closed. They are never made anew:
 /// [`write_sample`] has made them. From format 2 on lines wait in them.
-const SAMPLES: [&[u8]; 4] = [
+const SAMPLES: [&[u8]; 5] = [
     include_bytes!("format1.redb.gz"),
     include_bytes!("format2.redb.gz"),
     include_bytes!("format3.redb.gz"),
     include_bytes!("format4.redb.gz"),
+    include_bytes!("format5.redb.gz"),
 ];
 
 fn line(at: i64, time: Option<&str>, item: &str, amount: &str) -> Line {

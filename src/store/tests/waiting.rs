@@ -154,7 +154,7 @@ fn waiting(customers: &[&str]) -> (Disk, Store) {
     let disk = empty();
     let held = store(&disk, ROOMY).unwrap();
     let mut batch = Batch::default();
-    customers.iter().for_each(|customer| line(&mut batch, customer, "1.25", Some("an-event")));
+    customers.iter().for_each(|customer| line(&mut batch, customer, "1.25", Some("EVENT")));
     held.append(&batch, None).unwrap();
     assert_eq!(held.snapshot().n_waiting(), customers.len() as u64);
     (disk, held)
@@ -191,7 +191,7 @@ pub(super) fn place_of(bytes: &[u8], text: &[u8]) -> Option<usize> {
 fn a_damaged_line_that_waits_is_one_customers() {
     let (disk, held) = waiting(&["ann", "bob", "cleo"]);
     change(&held, JOURNAL, |_, part| {
-        let first = place_of(part, b"an-event").unwrap();
+        let first = place_of(part, b"EVENT").unwrap();
         part[first] ^= 1;
     });
     drop(held);
@@ -206,7 +206,7 @@ fn a_damaged_line_that_waits_is_one_customers() {
         assert_eq!(read("bob").unwrap().unwrap().events().len(), 1);
         let mut batch = Batch::default();
         line(&mut batch, "ann", "2", None);
-        line(&mut batch, "bob", "1.25", Some("an-event"));
+        line(&mut batch, "bob", "1.25", Some("EVENT"));
         let outcomes = held.append(&batch, None).unwrap();
         assert_eq!(outcomes, [Outcome::Damaged, Outcome::Duplicate]);
         assert_eq!(held.snapshot().n_lines(), 3);
