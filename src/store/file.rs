@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Where a commit has written so much, it begins to be synced while it goes on.
-const AHEAD_BYTES: u64 = 4 << 20;
+const AHEAD_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 4 << 20 };
 
 /// A file whose length is durable before anything relies on it, and of which large commits are on their way
 /// to the disk before they are complete.
@@ -21,8 +21,6 @@ const AHEAD_BYTES: u64 = 4 << 20;
 pub(super) struct OnDisk<B> {
     backend: Arc<B>,
     ahead: Mutex<Ahead>,
-    /// What is written before it is synced.
-    ahead_bytes: u64,
 }
 
 /// What is synced before it has to be.
@@ -47,7 +45,7 @@ impl Ahead {
 
 impl<B: StorageBackend> OnDisk<B> {
     pub fn new(backend: B) -> OnDisk<B> {
-        OnDisk { backend: Arc::new(backend), ahead: Mutex::default(), ahead_bytes: AHEAD_BYTES }
+        OnDisk { backend: Arc::new(backend), ahead: Mutex::default() }
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
@@ -80,7 +78,7 @@ impl<B: StorageBackend> StorageBackend for OnDisk<B> {
         ahead.written += bytes.len() as u64;
         let is_going =
             |ahead: &Ahead| ahead.going.as_ref().is_some_and(|going| !going.is_finished());
-        if ahead.written >= self.ahead_bytes && !is_going(&ahead) {
+        if ahead.written >= AHEAD_BYTES && !is_going(&ahead) {
             ahead.end()?;
             let backend = Arc::clone(&self.backend);
             let sync = thread::Builder::new().name("store sync".to_owned());

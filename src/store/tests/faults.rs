@@ -4,8 +4,9 @@
 use super::disk::{Disk, Failing, Fault, Survives};
 use super::model::{Content, Model};
 use super::workload::{Step, go, workload};
-use super::{CRAMPED, LARGE, ROOMY, StoreError, empty, rules, store};
+use super::{CRAMPED, LARGE, OnDisk, ROOMY, StoreError, empty, rules, store};
 use habitus_engine::domain::{Draws, Seed};
+use redb::StorageBackend;
 
 const KINDS: [Failing; 4] = [Failing::Full, Failing::Short, Failing::Sync, Failing::Everything];
 
@@ -86,6 +87,22 @@ fn a_failing_disk_is_told_and_loses_nothing() {
                 fails(&steps, &models, Fault { at, what }, seed.derive("at", at as u64));
             }
         }
+    }
+}
+
+/// What a disk says of a sync that was begun while a commit was written, it says once.
+#[test]
+fn a_sync_that_fails_ahead_is_told() {
+    for n_writes in [8, 64] {
+        let disk = Disk::default();
+        disk.fail(Some(Fault { at: 0, what: Failing::Sync }));
+        let file = OnDisk::new(disk.clone());
+        let page = [7; 4096];
+        let written = (0..n_writes).map(|number| file.write(number * 4096, &page));
+        let told = written.filter(Result::is_err).count();
+        assert_eq!(told + usize::from(file.sync_data().is_err()), 1);
+        assert!(file.sync_data().is_ok());
+        assert!(disk.n_operations() >= n_writes as usize + 2);
     }
 }
 
