@@ -622,7 +622,8 @@ async fn supplied_histories_are_answered_as_kept_ones_are_to_the_bit() {
 async fn events_that_cannot_be_read_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let server = Running::keeping(directory.path(), None).await;
-    let good = || purchase("", days_ago(9), "4");
+    let bought = purchase("", days_ago(9), "4");
+    let good = || bought.clone();
     let bad = pb::CustomerEvent { amount: "four".to_owned(), ..good() };
     let long = pb::CustomerEvent { item: "x".repeat(5_000), ..good() };
     let undated = pb::CustomerEvent { time: None, ..good() };
