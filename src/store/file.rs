@@ -53,6 +53,15 @@ impl<B: StorageBackend> OnDisk<B> {
     }
 }
 
+/// Whoever opens the file next finds it free.
+impl<B> Drop for OnDisk<B> {
+    fn drop(&mut self) {
+        let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is left who could be told.
+        let _ = ahead.end();
+    }
+}
+
 impl<B: StorageBackend> StorageBackend for OnDisk<B> {
     fn len(&self) -> io::Result<u64> {
         self.backend.len()
