@@ -29,17 +29,25 @@ struct Ahead {
     /// Bytes that were written since.
     written: u64,
     going: Option<JoinHandle<io::Result<()>>>,
+    /// What the disk said, which says so once only. It is for whoever relies on a sync: redb forgets the
+    /// errors of some writes.
+    failed: Option<io::Error>,
 }
 
 impl Ahead {
     /// Waits until nothing is synced any more.
-    ///
-    /// # Errors
-    /// What the disk said: it says so once only.
-    fn end(&mut self) -> io::Result<()> {
+    fn join(&mut self) {
         self.written = 0;
-        let Some(going) = self.going.take() else { return Ok(()) };
-        going.join().unwrap_or_else(|_| Err(io::Error::other("a sync of the disk broke down")))
+        let Some(going) = self.going.take() else { return };
+        let broke_down = |_| Err(io::Error::other("a sync of the disk broke down"));
+        let failed = going.join().unwrap_or_else(broke_down).err();
+        self.failed = self.failed.take().or(failed);
+    }
+
+    /// The same, and tells where one failed.
+    fn end(&mut self) -> io::Result<()> {
+        self.join();
+        self.failed.take().map_or(Ok(()), Err)
     }
 }
 
@@ -57,8 +65,7 @@ impl<B: StorageBackend> OnDisk<B> {
 impl<B> Drop for OnDisk<B> {
     fn drop(&mut self) {
         let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Nobody is left who could be told.
-        let _ = ahead.end();
+        ahead.join();
     }
 }
 
@@ -88,7 +95,7 @@ impl<B: StorageBackend> StorageBackend for OnDisk<B> {
         let is_going =
             |ahead: &Ahead| ahead.going.as_ref().is_some_and(|going| !going.is_finished());
         if ahead.written >= AHEAD_BYTES && !is_going(&ahead) {
-            ahead.end()?;
+            ahead.join();
             let backend = Arc::clone(&self.backend);
             let sync = thread::Builder::new().name("store sync".to_owned());
             // Without a thread all is synced in the end.

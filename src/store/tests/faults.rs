@@ -98,9 +98,9 @@ fn a_sync_that_fails_ahead_is_told() {
         disk.fail(Some(Fault { at: 0, what: Failing::Sync }));
         let file = OnDisk::new(disk.clone());
         let page = [7; 4096];
-        let written = (0..n_writes).map(|number| file.write(number * 4096, &page));
-        let told = written.filter(Result::is_err).count();
-        assert_eq!(told + usize::from(file.sync_data().is_err()), 1);
+        // Of writes nobody may be told: redb forgets what some of them say.
+        (0..n_writes).for_each(|number| file.write(number * 4096, &page).unwrap());
+        assert!(file.sync_data().is_err());
         assert!(file.sync_data().is_ok());
         assert!(disk.n_operations() >= n_writes as usize + 2);
     }
