@@ -14,13 +14,6 @@ const HAS_LINES: u16 = 1 << 15;
 
 const ID_BYTES: usize = 16;
 
-/// Appends an event of a history. The ids of its order and of itself are left out: nothing but the
-/// history step asks for them.
-pub(crate) fn put(bytes: &mut Vec<u8>, event: &Event) {
-    put_number(bytes, event.at.0);
-    Fields { ids: [None; 2], ..Fields::of(event) }.put(bytes);
-}
-
 /// All of an event but when it was, by reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Fields<'e> {
@@ -58,16 +51,29 @@ impl<'e> Fields<'e> {
         }
     }
 
-    /// Appends them.
-    #[inline(always)]
-    pub fn put(&self, bytes: &mut Vec<u8>) {
+    /// Says which fields there are, and what there is no field for.
+    #[inline]
+    pub fn flags(&self) -> u16 {
         let Fields { numbers, texts, ids, lines, .. } = self;
         let has_lines = if lines.is_empty() { 0 } else { HAS_LINES };
         let kind = self.kind as u16 | ((self.days_ahead + 1) as u16) << 4;
         let fields = present(numbers.iter().map(Option::is_some))
             | present(texts.iter().map(Option::is_some)) << numbers.len()
             | present(ids.iter().map(Option::is_some)) << (numbers.len() + texts.len());
-        bytes.extend_from_slice(&(kind | fields << FIRST_FIELD | has_lines).to_le_bytes());
+        kind | fields << FIRST_FIELD | has_lines
+    }
+
+    /// Appends the flags and the fields.
+    #[inline(always)]
+    pub fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.flags().to_le_bytes());
+        self.put_flagged(bytes);
+    }
+
+    /// Appends the fields that the flags tell of.
+    #[inline(always)]
+    pub fn put_flagged(&self, bytes: &mut Vec<u8>) {
+        let Fields { numbers, texts, ids, lines, .. } = self;
         numbers.iter().flatten().for_each(|&number| put_number(bytes, number));
         texts.iter().flatten().for_each(|text| put_text(bytes, text));
         ids.iter().flatten().for_each(|id| bytes.extend_from_slice(&id.to_bytes()));
@@ -100,17 +106,24 @@ fn present(fields: impl Iterator<Item = bool>) -> u16 {
     fields.enumerate().fold(0, |bits, (field, is_there)| bits | u16::from(is_there) << field)
 }
 
-/// Takes an event that [`put`] wrote from the front and appends it to others; `None` at the end, or
-/// where the bytes are none of its. What is then appended is not to be looked at.
-pub(crate) fn take(bytes: &mut &[u8], events: &mut Vec<Event>) -> Option<()> {
-    let at = take_number(bytes)?;
-    take_fields(bytes, Timestamp(at), events)
-}
-
-/// The same of an event of this instant, of which [`Fields::put`] wrote the rest.
+/// Takes an event of this instant, of which [`Fields::put`] wrote the rest, from the front and appends it
+/// to others; `None` at the end, or where the bytes are none of its. What is then appended is not to be
+/// looked at.
 #[inline]
 pub(crate) fn take_fields(bytes: &mut &[u8], at: Timestamp, events: &mut Vec<Event>) -> Option<()> {
     let flags = take_flags(bytes)?;
+    take_flagged(bytes, flags, at, events)?;
+    Some(())
+}
+
+/// The same where the flags are known, and [`Fields::put_flagged`] wrote the rest.
+#[inline]
+pub(crate) fn take_flagged<'e>(
+    bytes: &mut &[u8],
+    flags: u16,
+    at: Timestamp,
+    events: &'e mut Vec<Event>,
+) -> Option<&'e mut Event> {
     let kind = *EventKind::ALL.get(usize::from(flags & 0xf))?;
     let day = at.0.div_euclid(MS_PER_DAY) + i64::from(flags >> 4 & 3) - 1;
     // It is filled where it stands: moving an event costs as much as reading it.
@@ -147,7 +160,7 @@ pub(crate) fn take_fields(bytes: &mut &[u8], at: Timestamp, events: &mut Vec<Eve
     if fields.next() {
         event.details.get_or_insert_default().lines = take_lines(bytes)?;
     }
-    Some(())
+    Some(event)
 }
 
 fn take_id(bytes: &mut &[u8]) -> Option<IdHash> {
@@ -259,11 +272,11 @@ mod tests {
     fn merged_orders_come_back_and_ids_may_be_left_out() {
         let mut bytes = Vec::new();
         Fields::of(&merged()).put(&mut bytes);
-        put(&mut bytes, &merged());
+        Fields { ids: [None; 2], ..Fields::of(&merged()) }.put(&mut bytes);
         let mut rest = bytes.as_slice();
         let mut events = Vec::new();
         take_fields(&mut rest, merged().at, &mut events).unwrap();
-        take(&mut rest, &mut events).unwrap();
+        take_fields(&mut rest, merged().at, &mut events).unwrap();
         assert_eq!(events, [merged(), Event { order_id: None, ..merged() }]);
         assert!(rest.is_empty());
     }
@@ -271,9 +284,13 @@ mod tests {
     #[test]
     fn what_was_cut_is_no_event() {
         let mut bytes = Vec::new();
-        put(&mut bytes, &merged());
+        Fields::of(&merged()).put(&mut bytes);
         for end in 0..bytes.len() {
-            assert_eq!(take(&mut &bytes[..end], &mut Vec::new()), None, "{end}");
+            assert_eq!(
+                take_fields(&mut &bytes[..end], Timestamp(5), &mut Vec::new()),
+                None,
+                "{end}"
+            );
         }
     }
 }

@@ -253,7 +253,8 @@ impl Known {
         self.ranges.len()
     }
 
-    fn bytes(&self) -> usize {
+    /// What it takes.
+    pub fn bytes(&self) -> usize {
         self.ranges.values().map(KnownRange::bytes).sum()
     }
 }

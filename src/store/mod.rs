@@ -125,13 +125,16 @@ impl Store {
 
     /// The store that a database holds.
     fn of(directory: &Path, settings: &Settings, database: Guarded) -> Result<Store, StoreError> {
-        let histories = HistoryCache::new(settings.counted_history_bytes()).map(Arc::new);
+        let histories = HistoryCache::new(settings.history_bytes).map(Arc::new);
         let (meta, salt) = guarded(|| Store::begun(directory, database.get()?))?;
         let id = match meta.id {
             Some(id) if meta.format == FORMAT => id,
             id => database.writing(|| migrate(directory, database.get()?, id))?,
         };
         let (current, journal) = guarded(|| Snapshot::first(database.get()?, histories.clone()))?;
+        if let Some(histories) = &histories {
+            histories.allow(settings.history_bytes_beside(current.ranges().bytes(), 0));
+        }
         let (directory, settings, current) =
             (directory.to_owned(), settings.clone(), ArcSwap::from_pointee(current));
         let known = Known::default();
@@ -257,8 +260,12 @@ impl Store {
             Arc::new(ranges)
         });
         let ranges = cut.as_ref().unwrap_or(before.ranges());
+        let n_waiting = ranges.bytes();
+        if let Some(histories) = &self.histories {
+            histories.allow(self.settings.history_bytes_beside(n_waiting, known.bytes()));
+        }
         let incoming = Incoming::new(ranges, batch, &order);
-        let room = room_for(room, ranges.bytes());
+        let room = room_for(room, n_waiting);
         let mut due = Due::new(ranges, journal, &incoming, room);
         let transaction = self.begin()?;
         if let Some(n) = room.blocks(&due) {

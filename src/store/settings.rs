@@ -5,17 +5,26 @@
 pub struct Settings {
     /// Bytes of pages kept in memory.
     pub cache_bytes: usize,
-    /// Bytes of histories kept in memory, as they were shaped for answers.
+    /// Bytes of histories kept in memory, as they were shaped for answers, while nothing waits.
     pub history_bytes: usize,
     /// How long events are kept; for good where left out.
     pub retention_days: Option<u32>,
 }
 
 impl Settings {
-    /// The same for whoever answers: half of the memory is for histories.
+    /// The same for whoever answers: half of the memory is for pages and for lines that wait, and most of
+    /// it is for histories as long as few lines wait.
     pub fn for_answers(&self) -> Settings {
-        let history_bytes = self.cache_bytes / 2;
-        Settings { cache_bytes: self.cache_bytes - history_bytes, history_bytes, ..*self }
+        let history_bytes = self.cache_bytes / 8 * 5;
+        Settings { cache_bytes: self.cache_bytes / 2, history_bytes, ..*self }
+    }
+
+    /// What histories may take beside lines that wait and what is known for them. By measurement as much
+    /// again is under way while lines come in bulk, or is what the allocator has not given back.
+    pub(super) fn history_bytes_beside(&self, waiting: u64, known: usize) -> usize {
+        let taken = usize::try_from(waiting).unwrap_or(usize::MAX).saturating_add(known);
+        let left = self.history_bytes.saturating_sub(taken.saturating_mul(2));
+        left.max(self.history_bytes / 8)
     }
 
     /// What is for lines that wait in memory for their customers' records. It is read when the store is
@@ -52,11 +61,5 @@ impl Settings {
         const A_CUSTOMER: u64 = 48;
         let most = n_customers.saturating_mul(A_CUSTOMER);
         usize::try_from(most).unwrap_or(usize::MAX).min(self.cache_bytes / 16 * 5)
-    }
-
-    /// What the cache of histories may count. They come and go in all sizes, which costs the allocator
-    /// more: by measurement 1.7 times as much.
-    pub(super) fn counted_history_bytes(&self) -> usize {
-        self.history_bytes / 5 * 3
     }
 }

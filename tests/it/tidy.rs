@@ -61,7 +61,7 @@ const PACKAGES: [Package; 2] = [
 ];
 
 /// Libraries, and `unsafe`, with the places beyond which they are not named.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 10] = [
     ("unsafe", &["engine/src/kernels"]),
     ("polars", &["src/ingest", "src/export"]),
     ("tonic", &["src/rpc", "src/lib"]),
@@ -69,6 +69,7 @@ const CONFINED: [(&str, &[&str]); 9] = [
     ("linfa", &["engine/src/models"]),
     ("plotters", &["src/report"]),
     ("redb", &["src/store"]),
+    ("memmap2", &["src/store/history_cache"]),
     ("axum", &["src/rpc"]),
     ("prometheus_client", &["src/rpc"]),
 ];

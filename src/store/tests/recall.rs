@@ -17,9 +17,12 @@ const ATTEMPTS_LARGE: u64 = 2_000;
 const BYTES: [usize; 3] = [4 << 20, 40 << 10, 4 << 10];
 
 fn remembering(history_bytes: usize) -> Store {
-    let disk = empty();
-    let settings = Settings { history_bytes, ..settings(CRAMPED) };
-    Store::of(Path::new("disk"), &settings, database(&disk, CRAMPED).unwrap()).unwrap()
+    held_by(&Settings { history_bytes, ..settings(CRAMPED) })
+}
+
+fn held_by(settings: &Settings) -> Store {
+    let database = database(&empty(), settings.cache_bytes).unwrap();
+    Store::of(Path::new("disk"), settings, database).unwrap()
 }
 
 /// All that an answer may see of a history: its events as of some instants, without ids, and what is
@@ -168,4 +171,33 @@ fn histories_take_no_more_than_they_may() {
     }
     let counts = snapshot.recalled().unwrap();
     assert!(counts.bytes <= 64 << 10 && counts.histories > 50, "{counts:?}");
+}
+
+#[test]
+fn histories_give_way_to_lines_that_wait() {
+    let rules = rules();
+    let shaping = Shaping { rules: &rules, tag: Shaping::tag_of(&rules), kept_from: None };
+    let held = held_by(&Settings { history_bytes: 1 << 20, ..settings(8 << 20) });
+    let names = |some: u32| (0..6_000).map(move |number| format!("customer {some}-{number}"));
+    let append = |day: u32| {
+        let mut lines = Batch::default();
+        names(day.min(1)).for_each(|customer| lines.extend(line(&customer, i64::from(day))));
+        held.append(&lines, None).unwrap();
+    };
+    let kept = || {
+        let snapshot = held.snapshot();
+        for customer in names(0).flat_map(|name| [name.clone(), name.clone(), name]) {
+            snapshot.recall(&customer, &shaping).unwrap();
+        }
+        snapshot.recalled().unwrap().bytes
+    };
+    append(0);
+    let before = kept();
+    (1..6).for_each(append);
+    let beside = kept();
+    assert!(beside < before / 2, "{beside} of {before}");
+    held.settle().unwrap();
+    append(9);
+    let after = kept();
+    assert!(after > before / 10 * 9, "{after} of {before}");
 }
