@@ -24,7 +24,7 @@ impl Settings {
     pub(super) fn history_bytes_beside(&self, waiting: u64, known: usize) -> usize {
         let taken = usize::try_from(waiting).unwrap_or(usize::MAX).saturating_add(known);
         let left = self.history_bytes.saturating_sub(taken.saturating_mul(2));
-        left.max(self.history_bytes / 8)
+        left.max(self.history_bytes / 6)
     }
 
     /// What is for lines that wait in memory for their customers' records. It is read when the store is

@@ -49,12 +49,11 @@ impl Shards {
         shards
     }
 
-    /// From now on they take at most this many bytes, but for their indices, and no more than they were
-    /// made for.
+    /// From now on they take at most this many bytes, and no more than they were made for.
     pub fn allow(&self, bytes: usize) {
         let Some(first) = self.shards.first().map(locked) else { return };
-        let index_bytes = first.index.allocation_size() * self.shards.len();
-        let n_segments = bytes.saturating_sub(index_bytes) / first.segment_bytes;
+        let index_bytes = first.most_places * PLACE_BYTES / USUAL_SEGMENTS;
+        let n_segments = bytes / (first.segment_bytes + index_bytes);
         drop(first);
         if self.n_segments.swap(n_segments, Ordering::Relaxed) == n_segments {
             return;
@@ -111,8 +110,10 @@ fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 struct Shard {
     /// Where each entry begins.
     index: HashTable<Place>,
-    /// Entries that the index may have: half of what it has room for. It then puts itself in order in the
-    /// memory that it has.
+    /// Places that the index has at most. Half of them are for entries, so that it puts itself in order in
+    /// the memory that it has.
+    most_places: usize,
+    /// Entries that there may be beside so many segments.
     most_entries: usize,
     /// By their numbers.
     segments: Vec<Segment>,
@@ -193,10 +194,10 @@ impl Entry<'_> {
 impl Shard {
     /// One without segments.
     fn new(bytes: usize) -> Shard {
-        let n_places = 1usize << (bytes / INDEX_PART / PLACE_BYTES).max(8).ilog2();
         Shard {
-            index: HashTable::with_capacity(n_places / 8 * 7),
-            most_entries: n_places / 16 * 7,
+            index: HashTable::new(),
+            most_places: 1 << (bytes / INDEX_PART / PLACE_BYTES).max(8).ilog2(),
+            most_entries: 0,
             segments: Vec::new(),
             ages: VecDeque::new(),
             segment_bytes: (bytes / USUAL_SEGMENTS).clamp(1, SEGMENT_BYTES),
@@ -215,11 +216,17 @@ impl Shard {
     /// From now on there are at most so many segments.
     fn allow(&mut self, n_segments: usize) {
         self.n_segments = n_segments.min(1 << (Place::BITS - OFFSET_BITS));
+        self.most_entries = self.most_places / 16 * 7 * self.n_segments / USUAL_SEGMENTS;
+        let n_before = self.ages.len();
         while self.ages.len() > self.n_segments
             && let Some(oldest) = self.ages.pop_front()
         {
             self.sift(oldest, 0);
             self.segments[oldest].memory = None;
+        }
+        let Shard { index, segments, .. } = self;
+        if self.ages.len() < n_before && index.len() < index.capacity() / 4 {
+            index.shrink_to(2 * index.len(), |&place| entry(segments, place).hash);
         }
     }
 
@@ -322,6 +329,8 @@ impl Shard {
             }
             from += length;
         }
+        // Nobody who is erased later is to be left behind here.
+        self.segments[number].all()[to..from].fill(0);
         self.segments[number].n_filled = to;
     }
 }

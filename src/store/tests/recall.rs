@@ -199,5 +199,5 @@ fn histories_give_way_to_lines_that_wait() {
     held.settle().unwrap();
     append(9);
     let after = kept();
-    assert!(after > before / 10 * 9, "{after} of {before}");
+    assert!(after > before / 2, "{after} of {before}");
 }
