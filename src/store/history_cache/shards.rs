@@ -49,7 +49,7 @@ impl Shards {
         shards
     }
 
-    /// From now on they take at most this many bytes, and no more than they were made for.
+    /// From now on they take at most this many bytes, which are no more than they were made for.
     pub fn allow(&self, bytes: usize) {
         let Some(first) = self.shards.first().map(locked) else { return };
         let index_bytes = first.most_places * PLACE_BYTES / USUAL_SEGMENTS;
